@@ -1,0 +1,1 @@
+"""Anthropic: the model proxy that workspaces talk to, and triage by a small model."""

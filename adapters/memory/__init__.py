@@ -1,0 +1,1 @@
+"""Outside systems in a dictionary, for tests and simulations. Same promises, no network."""

@@ -1,0 +1,1 @@
+"""The node link's server: what node agents dial."""

@@ -1,0 +1,1 @@
+"""Our records in SQL: SQLite on one machine, PostgreSQL for several."""

@@ -1,0 +1,513 @@
+"""Driving Claude Code: looks at what is, and does what is missing (`AgentDriver`)."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime
+
+from agent.claude import protocol
+from agent.claude.follow import Follower
+from agent.claude.home import (
+    WANTED,
+    Transcript,
+    environment,
+    replace_small,
+    script,
+    seed,
+    tail_of,
+)
+from agent.claude.policy import restart_after_s
+from agent.claude.prompts import Prompts, check
+from agent.claude.questions import as_answer, as_question
+from agent.claude.state import State, continue_after_s
+from agent.claude.tools import reply
+from agent.driver import Journal, Launcher, SessionSpec
+from agent.errors import NodeError
+from agent.mailbox import ERRORS, GoneError, Mailbox
+from core.wire import Json, SessionDelta
+
+LOOK_S = 0.1
+PROCESS_LOOK_S = 30.0
+PLACE_LOOK_S = 1.0
+SILENCE_S = 120.0
+START_S_MAX = 60.0
+STEP_S_MAX = 5.0
+WORKSPACE_S_MAX = 600.0
+UNREACHABLE = frozenset({"docker_failed", "workspace_stopped", "workspace_gone"})
+"""What a launcher says when it cannot tell: the next look decides."""
+JOURNAL_BYTES_MAX = 64 << 20
+CONTINUE = "continue"
+REMINDER = (
+    "You end your turn without a result. If the work is finished or cannot be finished, call "
+    "complete_task with a summary; if you need an answer from people, call ask; otherwise go on."
+)
+
+
+class ClaudeDriver:
+    """See `AgentDriver`. `run` must be running for anything else to have an effect.
+
+    Args:
+        spec: What to run, where and as whom.
+        launcher: How its process is started and looked at.
+        journal: Durable memory of this node.
+        publish: Called with text as it is written; must not block.
+        now: The wall clock.
+        pace: Multiplies every wait before a restart or a repetition; tests hurry.
+        step_s_max: Patience with each step of a stop: interrupt, end_session, TERM, KILL.
+        journal_bytes_max: When the journal file is archived and begun anew.
+    """
+
+    def __init__(
+        self,
+        spec: SessionSpec,
+        *,
+        launcher: Launcher,
+        journal: Journal,
+        publish: Callable[[SessionDelta], None],
+        now: Callable[[], datetime],
+        pace: float = 1.0,
+        step_s_max: float = STEP_S_MAX,
+        journal_bytes_max: int = JOURNAL_BYTES_MAX,
+    ) -> None:
+        self._spec = spec
+        self._launcher = launcher
+        self._journal = journal
+        self._now = now
+        self._pace = pace
+        self._step_s_max = step_s_max
+        self._journal_bytes_max = journal_bytes_max
+        self._mailbox = Mailbox(spec.run_dir, spec.session, uid=spec.uid, gid=spec.gid)
+        self._follower = Follower(spec, self._mailbox, journal, publish=publish, now=now)
+        self._prompts = Prompts(spec.session, journal)
+        self._transcript = Transcript(spec)
+        self._notes: dict[str, str] = {}
+        self._failure: NodeError | None = None
+        self._is_stopping = False
+        self._interrupting = asyncio.Lock()
+        self._is_paused_until = 0.0
+        self._stopped_since: float | None = None
+        self._next_process_look = 0.0
+        self._forget_process()
+
+    def _forget_process(self) -> None:
+        self._hello: asyncio.Future[Json] | None = None
+        self._hello_at = 0.0
+        self._is_greeted = False
+        self._answered: set[str] = set()
+        self._continue_at: tuple[str, float] | None = None
+        self._started_at = self._now()
+
+    @property
+    def state(self) -> State:
+        """What the journal says so far."""
+        return self._follower.state
+
+    # What people order.
+
+    async def run(self) -> None:
+        """See `AgentDriver.run`."""
+        try:
+            self._mailbox.prepare()
+            seed(self._spec)
+            self._notes = dict(await self._journal.notes(self._spec.session))
+            self._prompts.load(self._notes)
+            # A stop that came while the notes were read may not be in them.
+            self._is_stopping |= f"stopping.{self._spec.run}" in self._notes
+            await self._drive()
+        except Exception as error:
+            self._failure = (
+                error
+                if isinstance(error, NodeError)
+                else NodeError(
+                    "session_broken",
+                    f"The session broke on the node ({type(error).__name__}); reply to go on.",
+                )
+            )
+            self._follower.notify()
+            raise
+
+    async def _drive(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                following = group.create_task(self._follower.run())
+                await self._supervise()
+                following.cancel()
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from failed
+
+    async def started(self) -> None:
+        """See `AgentDriver.started`."""
+        while not self._is_greeted:
+            self._refuse_if_over()
+            await self._follower.changed(within_s=1.0)
+
+    async def _know(self) -> None:
+        """Wait until the journal is read: before that nothing is known about the session."""
+        while not self._follower.is_caught_up:
+            if self._failure is not None:
+                raise self._failure
+            await self._follower.changed(within_s=1.0)
+
+    def _refuse_if_over(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._is_over():
+            raise NodeError("session_ended", self.state.reason)
+
+    def _is_over(self) -> bool:
+        return self._follower.is_caught_up and (
+            self.state.has_ended and self.state.run == self._spec.run
+        )
+
+    async def prompt(self, prompt: str, text: str) -> None:
+        """See `AgentDriver.prompt`."""
+        check(text)
+        await self._know()
+        self._refuse_if_over()
+        await self._prompts.add(prompt, text)
+        self._follower.notify()
+
+    async def answer(
+        self, request: str, *, allow: bool, answers: Mapping[str, str], message: str
+    ) -> None:
+        """See `AgentDriver.answer`."""
+        await self._know()
+        key = f"answer.{request}"
+        if key in self._notes:
+            return
+        asked = self.state.waiting.get(request)
+        if asked is None or as_question(request, asked) is None:
+            raise NodeError(
+                "question_gone",
+                "The question is not open any more; the coding agent went on without the answer.",
+            )
+        value = json.dumps({"allow": allow, "answers": dict(answers), "message": message})
+        self._notes[key] = value
+        await self._journal.note(self._spec.session, key, value)
+        self._follower.notify()
+
+    async def interrupt(self) -> None:
+        """See `AgentDriver.interrupt`."""
+        await self._know()
+        async with self._interrupting:
+            if self._is_over() or self.state.phase == "idle":
+                return
+            try:
+                async with asyncio.timeout(self._step_s_max):
+                    await self._ask("interrupt", cancel_queued=True)
+                    while self.state.said == "running":
+                        await self._follower.changed(within_s=self._step_s_max)
+            except (GoneError, TimeoutError):
+                return
+
+    async def stop(self) -> None:
+        """See `AgentDriver.stop`."""
+        if not self._is_stopping:
+            self._is_stopping = True
+            await self._journal.note(self._spec.session, f"stopping.{self._spec.run}", "1")
+        self._follower.notify()
+        while not self._is_over():
+            if self._failure is not None:  # Nobody follows any more: leave no process at least.
+                await self._launcher.sweep(self._spec.session)
+                return
+            await self._follower.changed(within_s=1.0)
+
+    # What is done about it.
+
+    async def _supervise(self) -> None:
+        while not self._follower.is_caught_up:
+            await self._follower.changed(within_s=1.0)
+        while not self._is_over():
+            try:
+                if await self._is_alive():
+                    await self._serve()
+                else:
+                    await self._revive()
+            except GoneError:
+                continue
+            except NodeError as error:
+                if error.code == "agent_stuck":
+                    await self._signal("KILL")
+                elif error.code not in UNREACHABLE:
+                    raise
+            await self._follower.changed(within_s=LOOK_S)
+
+    async def _is_alive(self) -> bool:
+        if self._mailbox.exit_code() is not None or not self._mailbox.has_reader():
+            return False
+        now = asyncio.get_running_loop().time()
+        pid = self._mailbox.pid()
+        if pid is None or now < self._next_process_look:
+            return True
+        self._next_process_look = now + PROCESS_LOOK_S
+        try:
+            return await self._launcher.is_alive(pid)
+        except NodeError:
+            return True
+
+    async def _serve(self) -> None:
+        """Give a living process what it waits for."""
+        if self._hello is None:
+            await self._say_hello()
+        await self._answer_waiting()
+        if not self._is_greeted:
+            await self._greet()
+            return
+        if self._is_stopping:
+            await self._end()
+            return
+        await self._give_prompts()
+        if self.state.is_refused:
+            await self.interrupt()
+        await self._continue_broken()
+        await self._check_silence()
+        if self._mailbox.size() > self._journal_bytes_max:
+            await self._rotate()
+
+    async def _say_hello(self) -> None:
+        """Begin, or attach. A blank line before it ends a line that a killed writer left."""
+        ident = str(uuid.uuid4())
+        hello = self._follower.expect(ident)
+        await self._thaw()
+        await self._mailbox.write(b"")
+        await self._mailbox.write(protocol.encode(protocol.initialize(ident)))
+        self._hello, self._hello_at = hello, asyncio.get_running_loop().time()
+
+    async def _greet(self) -> None:
+        assert self._hello is not None  # noqa: S101  said just before
+        if self._hello.done():
+            # The FIFO keeps the order: a prompt that was written before the greeting and left no
+            # trace was never written.
+            for prompt in self._prompts.unseen(self.state):
+                await self._prompts.write(prompt, start=0)
+            self._is_greeted = True
+            self._follower.notify()
+        elif asyncio.get_running_loop().time() - self._hello_at > START_S_MAX:
+            await self._signal("KILL")
+
+    async def _answer_waiting(self) -> None:
+        for ident, request in self.state.waiting.items():
+            if ident in self._answered:
+                continue
+            response = self._response(ident, request)
+            if response is not None:
+                self._answered.add(ident)
+                await self._mailbox.write(protocol.encode(response))
+
+    def _response(self, ident: str, request: Json) -> Json | None:
+        """Return the answer to a request, None while people must give it."""
+        if f"answer.{ident}" in self._notes:
+            given = json.loads(self._notes[f"answer.{ident}"])
+            return protocol.answer(ident, as_answer(request, **given))
+        match request.get("subtype"):
+            case "can_use_tool":
+                return None
+            case "hook_callback":
+                return protocol.answer(ident, self._hook(request))
+            case "mcp_message":
+                said = reply(request)
+                return None if said is None else protocol.answer(ident, said)
+        return protocol.refuse(ident, "not supported")
+
+    def _hook(self, request: Json) -> Json:
+        state = self.state
+        asks = any(as_question(ident, asked) for ident, asked in state.waiting.items())
+        is_repeated = protocol.part(request, "input").get("stop_hook_active")
+        if state.has_completed or state.was_asked or state.background or asks or is_repeated:
+            return {}
+        return {"decision": "block", "reason": REMINDER}
+
+    async def _give_prompts(self) -> None:
+        for prompt in self._prompts.unwritten(self.state):
+            await self._prompts.write(prompt, start=self.state.starts)
+            line = protocol.encode(protocol.prompt(prompt.id, prompt.text))
+            await self._mailbox.write(line)
+
+    async def _continue_broken(self) -> None:
+        broken = self.state.broken
+        if not broken:
+            return
+        now = asyncio.get_running_loop().time()
+        if self._continue_at is None or self._continue_at[0] != broken:
+            wait_s = continue_after_s(self.state.continues - 1) * self._pace
+            self._continue_at = (broken, now + wait_s)
+        if now >= self._continue_at[1]:
+            ident = uuid.uuid5(uuid.UUID(self._spec.session), broken)
+            await self._prompts.add(str(ident), CONTINUE)
+            self._follower.notify()
+
+    async def _check_silence(self) -> None:
+        """Ask a busy process that is silent whether it is still busy; the answer is in its hello.
+
+        A lost report of a turn's end would otherwise keep the session busy for ever.
+        """
+        now = asyncio.get_running_loop().time()
+        last = max(self._follower.read_at, self._hello_at)
+        if self.state.phase == "busy" and now - last > SILENCE_S * self._pace:
+            self._hello_at = now
+            ident = f"initialize:{uuid.uuid4()}"
+            await self._mailbox.write(protocol.encode(protocol.initialize(ident)))
+
+    async def _ask(self, subtype: str, **more: object) -> Json:
+        ident = f"{subtype}:{uuid.uuid4()}"
+        answered = self._follower.expect(ident)
+        await self._mailbox.write(protocol.encode(protocol.control(ident, subtype, **more)))
+        return await answered
+
+    # Ends.
+
+    async def _end(self) -> None:
+        """End the process, each way harder than the one before."""
+        for step in (self._leave_turn, self._leave, self._terminate, self._kill):
+            try:
+                async with asyncio.timeout(self._step_s_max):
+                    await step()
+            except GoneError:
+                return
+            except TimeoutError:
+                continue
+
+    async def _leave_turn(self) -> None:
+        if self.state.said != "idle":
+            await self._ask("interrupt", cancel_queued=True)
+
+    async def _leave(self) -> None:
+        await self._ask("end_session")
+        await self._wait_for_end()
+
+    async def _terminate(self) -> None:
+        await self._signal("TERM")
+        await self._wait_for_end()
+
+    async def _kill(self) -> None:
+        await self._signal("KILL")
+        await self._wait_for_end()
+
+    async def _wait_for_end(self) -> None:
+        while self._mailbox.exit_code() is None and self._mailbox.has_reader():
+            await self._follower.changed(within_s=LOOK_S)
+        raise GoneError
+
+    async def _signal(self, name: str) -> None:
+        if pid := self._mailbox.pid():
+            await self._launcher.signal(pid, name)
+
+    # Starts.
+
+    async def _revive(self) -> None:
+        """Bring a process to life where none is, or end the session."""
+        now = asyncio.get_running_loop().time()
+        if self.state.is_down and not self._is_stopping and now < self._is_paused_until:
+            return
+        try:
+            await self._launcher.sweep(self._spec.session)
+            place = ""
+        except NodeError as error:
+            place = error.code
+            self._is_paused_until = now + PLACE_LOOK_S * self._pace
+            if place == "docker_failed":
+                return  # No answer is not "dead".
+            if place == "workspace_stopped" and not self._is_stopping:
+                with suppress(NodeError):  # The next look tries again.
+                    await self._launcher.wake()
+        await self._follower.read_to_end()
+        if not self.state.is_down:
+            await self._note_exit()
+        if reason := self._verdict(place):
+            code = self._mailbox.exit_code()
+            await self._mark("ended", run=self._spec.run, reason=reason, code=code)
+            return
+        if place or now < self._is_paused_until:
+            self._stopped_since = (self._stopped_since or now) if place else None
+            return
+        self._stopped_since = None
+        await self._settle_prompts()
+        await self._start()
+
+    async def _note_exit(self) -> None:
+        code = self._mailbox.exit_code()
+        now = self._now()
+        await self._mark(
+            "exited",
+            code=code,
+            asked_for=self._is_stopping or code == 0,
+            at=now.timestamp(),
+            lived_s=(now - self._started_at).total_seconds(),
+            tail=tail_of(self._mailbox.small(ERRORS)),
+        )
+        self._forget_process()
+        crashes = self.state.crashes
+        wait_s = restart_after_s(crashes) if crashes else 0.0
+        if isinstance(wait_s, float):
+            now_s = asyncio.get_running_loop().time()
+            self._is_paused_until = now_s + wait_s * self._pace
+
+    def _verdict(self, place: str) -> str:
+        """Return why the session is over, empty if it is not."""
+        if self._is_stopping:
+            return "stopped"
+        if place == "workspace_gone":
+            return "The workspace is gone."
+        since = self._stopped_since
+        if since and asyncio.get_running_loop().time() - since > WORKSPACE_S_MAX:
+            return "The workspace does not run."
+        if not self.state.starts or self.state.has_ended:
+            return ""
+        if self._mailbox.exit_code() == 0:
+            return "Claude Code ended by itself."
+        verdict = restart_after_s(self.state.crashes) if self.state.crashes else ""
+        return verdict if isinstance(verdict, str) else ""
+
+    async def _settle_prompts(self) -> None:
+        """Decide, while no process lives, what became of the prompts that the last one had."""
+        for prompt in self._prompts.unfinished(self.state):
+            if self._transcript.holds(prompt.id):
+                if prompt.id not in self.state.prompts:
+                    await self._mark("prompt", prompt=prompt.id, state="started")
+            elif self._transcript.exists() or not self._has_history():
+                await self._prompts.write(prompt, start=0)
+                if prompt.id in self.state.prompts:
+                    await self._mark("prompt", prompt=prompt.id, state="unwritten")
+            else:
+                await self._mark("prompt", prompt=prompt.id, state="ambiguous")
+
+    def _has_history(self) -> bool:
+        return "completed" in self.state.prompts.values()
+
+    async def _start(self) -> None:
+        resume = self._transcript.exists()
+        inside = self._launcher.inside
+        number = self.state.starts + 1
+        text = script(self._spec, inside, resume=resume, start=number)
+        self._mailbox.remove_marks()
+        replace_small(self._spec, "s", self._spec.session, WANTED, text=str(number))
+        await self._mark("starting", run=self._spec.run, resume=resume)
+        self._forget_process()
+        env = environment(self._spec, inside, resume=resume)
+        await self._launcher.start(text, env)
+        await self._wait_for_reader()
+
+    async def _wait_for_reader(self) -> None:
+        deadline = asyncio.get_running_loop().time() + START_S_MAX
+        while not self._mailbox.has_reader() and self._mailbox.exit_code() is None:
+            if asyncio.get_running_loop().time() > deadline:
+                return
+            await asyncio.sleep(LOOK_S / 10)
+
+    async def _mark(self, event: str, **more: object) -> None:
+        self._mailbox.append(protocol.encode(protocol.mark(event, **more)))
+        await self._follower.read_to_end()
+
+    # The journal's size.
+
+    async def _rotate(self) -> None:
+        await self._signal("STOP")
+        try:
+            await self._follower.rotate()
+        finally:
+            await self._thaw()
+
+    async def _thaw(self) -> None:
+        await self._signal("CONT")

@@ -1,0 +1,82 @@
+"""What a node remembers of a workspace, on disk so that a restart finds it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent import files
+from core.ids import WorkspaceId
+from core.wire import CreateWorkspace, FrameError, WorkspaceReady, from_json, to_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One workspace.
+
+    Attributes:
+        order: How it was asked for last.
+        base: Base branch, also when the order left it to the code host.
+        lower: Ready tree below the overlay, empty for a clone.
+        container: Id of its container, empty while there is none.
+        uid: The remote user's, as is `gid`.
+        root: Where the checkout is inside the container.
+        folder: Where people work inside the container.
+        config: The repository's own configuration file, empty if it has none.
+        push_url: Repository at the push gate, as written in its git settings.
+        is_ready: Whether `CreateWorkspace` was answered.
+        is_broken: Whether the last attempt did not get the repository's own image.
+    """
+
+    order: CreateWorkspace
+    base: str = ""
+    base_commit: str = ""
+    lower: str = ""
+    container: str = ""
+    user: str = ""
+    uid: int = 0
+    gid: int = 0
+    root: str = ""
+    folder: str = ""
+    claude: str = ""
+    config: str = ""
+    push_url: str = ""
+    recovered: str = ""
+    notes: tuple[str, ...] = ()
+    env: dict[str, str] = field(default_factory=dict)
+    is_ready: bool = False
+    is_broken: bool = False
+
+    @property
+    def id(self) -> WorkspaceId:
+        """The workspace's id."""
+        return self.order.workspace
+
+    def answer(self, token_hash: str) -> WorkspaceReady:
+        """Return the answer to the order."""
+        return WorkspaceReady(
+            workspace=self.order.workspace,
+            attempt=self.order.attempt,
+            container=self.container,
+            user=self.user,
+            folder=self.folder,
+            base=self.base,
+            base_commit=self.base_commit,
+            token_hash=token_hash,
+            recovered=self.recovered,
+            notes=self.notes,
+        )
+
+
+def load(home: Path) -> Record | None:
+    """Read the record in a workspace's folder, None if there is none that can be read."""
+    raw = files.read_json(home / "record.json")
+    if raw is None:
+        return None
+    try:
+        return from_json(Record, raw)
+    except FrameError:
+        return None
+
+
+def save(home: Path, record: Record) -> None:
+    """Write the record, whole or not at all."""
+    files.write_json(home / "record.json", to_json(record))

@@ -1,0 +1,1 @@
+"""Who is plugged into whom, and what do we say? Wiring, commands, words. Nobody imports this."""

@@ -1,0 +1,36 @@
+"""What the commands share: the way to the server, and how a result is printed."""
+# ruff: noqa: PLC0415  a command imports what it needs when it runs: help must come at once
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from bot.client import Client
+
+R = TypeVar("R")
+
+as_json = click.option(
+    "--json", "json_wanted", is_flag=True, help="Print one JSON document on stdout."
+)
+
+
+def ask(work: "Callable[[Client], Awaitable[R]]") -> R:
+    """Do `work` with the server that runs on this machine and return what comes of it."""
+    import asyncio
+
+    from bot.client import Client
+    from bot.state import SOCKET, state_dir
+
+    async def with_client() -> R:
+        async with Client(state_dir() / SOCKET) as client:
+            return await work(client)
+
+    return asyncio.run(with_client())
+
+
+def say_json(document: object) -> None:
+    """Print the one JSON document of a command. Its escapes keep a terminal from obeying it."""
+    click.echo(json.dumps(document, indent=2))

@@ -1,0 +1,1 @@
+"""What should happen? Nouns, their states, the decisions, the loop, the ports. No I/O."""

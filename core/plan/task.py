@@ -1,0 +1,54 @@
+"""What a queued task does next. Pure."""
+
+from datetime import datetime, timedelta
+
+from core.clocks import Clocks
+from core.ids import RunId
+from core.limits import Limits
+from core.plan.step import Planned, told
+from core.ports.store import AtMost, Insert, Touch, Update, Wake
+from core.project import Project
+from core.run import Run, RunState
+from core.task import Task, TaskState
+
+
+def plan_task(
+    task: Task, project: Project, *, now: datetime, clocks: Clocks, limits: Limits
+) -> Planned:
+    """Start the next run of a queued task, if the limits leave room for it.
+
+    The limits are counted as the run is written; the store refuses the plan when one is reached.
+    """
+    if task.state is not TaskState.QUEUED:
+        return Planned()
+    run = Run(
+        id=RunId(f"{task.id}.{task.runs + 1}"),
+        task_id=task.id,
+        asked_by=task.asked_by,
+        number=task.runs + 1,
+        state=RunState.PLACING,
+        state_since=now,
+        created_at=now,
+        deadline_at=now + timedelta(seconds=clocks.node_ready_s),
+        budget_usd=project.budget_usd,
+        marks={"placing": now.isoformat()},
+    )
+    live = tuple(state for state in RunState if state is not RunState.ENDED)
+    limits_ = (
+        AtMost(number=limits.runs, where=(("state", live),), code="runs"),
+        AtMost(
+            number=limits.runs_per_person,
+            where=(("state", live), ("asked_by", task.asked_by)),
+            code="runs_per_person",
+        ),
+    )
+    return Planned(
+        changes=(
+            Insert(run, limits=limits_),
+            Update(task.moved(TaskState.ACTIVE, at=now, runs=task.runs + 1)),
+            told("task.active", f"task:{task.id}", at=now, task_id=task.id, run_id=run.id),
+            told("run.placing", f"run:{run.id}", at=now, task_id=task.id, run_id=run.id),
+            Touch(task.id),
+            Wake("run", run.id),
+        )
+    )

@@ -1,0 +1,145 @@
+"""What a terminal does next. Pure."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from core.clocks import Clocks
+from core.node import Link, Node
+from core.order import NodeOrder, order
+from core.place import is_up
+from core.plan.step import Planned, left_s, told
+from core.ports.store import Change, Insert, Update
+from core.terminal import Terminal, TerminalState
+from core.wire import CloseTerminal, OpenTerminal, OrderBody
+from core.workspace import Workspace, WorkspaceState
+
+WITH_ITS_WORKSPACE = "Its workspace was taken away."
+IN_ANOTHER_CONTAINER = "Its workspace was built anew. Open another terminal."
+NODE_AWAY = "The machine does not answer now. Open another terminal when it is back."
+NO_ANSWER = "The machine did not open it in time. Open another terminal."
+_AT_HOME = frozenset({WorkspaceState.READY, WorkspaceState.BUILDING})
+"""Where a terminal goes on: a ready workspace is made sure of anew for each run in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TerminalView:
+    """All that a plan for a terminal may look at.
+
+    Attributes:
+        orders: Of this terminal, by id.
+    """
+
+    terminal: Terminal
+    workspace: Workspace
+    node: Node
+    link: Link | None
+    orders: Mapping[str, NodeOrder]
+    now: datetime
+    fence: int
+    clocks: Clocks
+
+
+def plan_terminal(view: TerminalView) -> Planned:
+    """Return what to write for the terminal now, and when to look again."""
+    terminal, workspace = view.terminal, view.workspace
+    if terminal.state is TerminalState.EXITED:
+        return _forget(view)
+    if workspace.state not in _AT_HOME:
+        return _exit(view, WITH_ITS_WORKSPACE)
+    if workspace.state is WorkspaceState.READY and workspace.container != terminal.container:
+        closing = _order(view, "close", _closing(terminal))  # It may be open there all the same.
+        return _exit(view, IN_ANOTHER_CONTAINER, closing)
+    return _PHASES[terminal.state](view)
+
+
+def _open(view: TerminalView) -> Planned:
+    terminal = view.terminal
+    body = OpenTerminal(workspace=terminal.workspace_id, terminal=terminal.id)
+    answer = view.orders.get(f"{terminal.id}/open")
+    if answer is not None and answer.ok:
+        return _write(view, terminal.moved(TerminalState.OPEN, at=view.now))
+    if answer is not None and answer.ok is False:
+        return _exit(view, answer.text or NO_ANSWER)
+    if _is_late(view):
+        error = NO_ANSWER if _is_node_up(view) else NODE_AWAY
+        return _exit(view, error, _order(view, "close", _closing(terminal)))
+    changes = () if answer is not None else (_order(view, "open", body),)
+    return Planned(changes=changes, due_in_s=_left_s(view))
+
+
+def _keep(view: TerminalView) -> Planned:
+    """Wait for the node's word, a person's, or the workspace's end: each wakes the terminal."""
+    del view
+    return Planned()
+
+
+def _close(view: TerminalView) -> Planned:
+    """End it; a node that is away does so when it is back."""
+    answer = view.orders.get(f"{view.terminal.id}/close")
+    made = () if answer is not None else (_order(view, "close", _closing(view.terminal)),)
+    if (answer is not None and not answer.is_open) or _is_late(view):
+        return _exit(view, "", *made)
+    return Planned(changes=made, due_in_s=_left_s(view))
+
+
+def _forget(view: TerminalView) -> Planned:
+    """Let the node forget a terminal whose tab was closed after its end."""
+    is_told = f"{view.terminal.id}/close" in view.orders
+    if is_told or not view.terminal.is_hidden or view.workspace.state not in _AT_HOME:
+        return Planned()
+    return Planned(changes=(_order(view, "close", _closing(view.terminal)),))
+
+
+def _exit(view: TerminalView, error: str, *more: Change) -> Planned:
+    return _write(view, view.terminal.moved(TerminalState.EXITED, at=view.now, error=error), *more)
+
+
+def _write(view: TerminalView, new: Terminal, *more: Change) -> Planned:
+    fact = told(
+        f"terminal.{new.state}",
+        f"terminal:{new.id}",
+        at=view.now,
+        task_id=view.workspace.task_id,
+        error=new.error,
+    )
+    return Planned(changes=(Update(new), fact, *more))
+
+
+def _order(view: TerminalView, verb: str, body: OrderBody) -> Insert:
+    new = order(
+        body,
+        id=f"{view.terminal.id}/{verb}",
+        node=view.workspace.node_id,
+        subject=("terminal", view.terminal.id),
+        fence=view.fence,
+        at=view.now,
+    )
+    return Insert(new, once=True)
+
+
+def _closing(terminal: Terminal) -> CloseTerminal:
+    return CloseTerminal(workspace=terminal.workspace_id, terminal=terminal.id)
+
+
+def _deadline(view: TerminalView) -> datetime:
+    return view.terminal.state_since + timedelta(seconds=view.clocks.terminal_s)
+
+
+def _is_late(view: TerminalView) -> bool:
+    return view.now >= _deadline(view)
+
+
+def _left_s(view: TerminalView) -> float | None:
+    return left_s(_deadline(view), view.now)
+
+
+def _is_node_up(view: TerminalView) -> bool:
+    return is_up(view.node, view.link, now=view.now, clocks=view.clocks)
+
+
+_PHASES: Mapping[TerminalState, Callable[[TerminalView], Planned]] = {
+    TerminalState.OPENING: _open,
+    TerminalState.OPEN: _keep,
+    TerminalState.CLOSING: _close,
+}

@@ -1,0 +1,1 @@
+"""The plugs: what `core` needs from outside, each with its numbered promises."""

@@ -1,0 +1,64 @@
+"""A browser, and pages in it that must not complain."""
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, Error, Page, Response, async_playwright
+
+from tests.fakes.lacking import lacking
+from tests.fakes.story import tell
+from tests.fakes.web import Setup, Site, a_site, xterm_folder
+
+CHROMIUM = os.environ.get("SAMOVAR_CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(autouse=True)
+def loads_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load a page again that was dropped because Docker made or removed a network meanwhile."""
+    goto = Page.goto
+
+    async def patient(page: Page, url: str, **settings: Any) -> Response | None:
+        for _ in range(3):
+            try:
+                return await goto(page, url, **settings)
+            except Error as error:
+                if "ERR_NETWORK_CHANGED" not in str(error):
+                    raise
+        return await goto(page, url, **settings)
+
+    monkeypatch.setattr(Page, "goto", patient)
+
+
+@pytest.fixture
+async def chromium() -> AsyncIterator[Browser]:
+    if not Path(CHROMIUM).exists():
+        lacking(f"{CHROMIUM}; install chromium or set SAMOVAR_CHROMIUM")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    """A site whose workspaces have terminals."""
+    if xterm_folder() is None:
+        lacking("xterm.js; ./samovar test fetches it")
+    setup = Setup()
+    await tell(setup.commands, setup.person)
+    async with a_site(setup) as running:
+        yield running

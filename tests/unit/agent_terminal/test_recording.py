@@ -1,0 +1,98 @@
+"""Recordings of terminals: times, sizes, and no secrets."""
+
+import json
+import random
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from agent.errors import NodeError
+from agent.terminal.log import Log
+from agent.terminal.recording import cast, recording
+from core.viewing import Input, Size
+from core.wire import OpenStream
+from tests.fakes.local_lines import PlayedLine, PlayedLines
+from tests.fakes.serving import until
+from tests.fakes.terminal_node import TERMINAL, WORKSPACE, Life, an_order, living
+from tests.fakes.viewer import watching
+
+
+def read(log: Log, *secrets: str) -> tuple[dict[str, object], list[list[object]]]:
+    head, *events = [json.loads(line) for line in cast(log.kept(), secrets)]
+    return head, events
+
+
+def test_output_comes_at_its_time_and_sizes_between(tmp_path: Path) -> None:
+    now = [1000.0]
+    log = Log(tmp_path, now=lambda: now[0])
+    log.resize(Size(100, 30))
+    for at, data in ((1000.0, b"$ "), (1001.5, b"ls\r\n"), (1001.502, b"file")):
+        now[0] = at
+        log.append(log.end, data)
+    log.resize(Size(50, 10))
+    now[0] = 1004.0
+    log.append(log.end, "é".encode()[:1])
+    log.append(log.end, "é".encode()[1:])
+    head, events = read(Log(tmp_path, now=lambda: now[0]))
+    assert head == {"version": 2, "width": 100, "height": 30, "timestamp": 1000}
+    assert events[0] == [0, "o", "$ "]
+    assert "".join(str(text) for at, kind, text in events if kind == "o") == "$ ls\r\nfileé"
+    assert [event for event in events if event[1] == "r"] == [[1.5, "r", "50x10"]]
+
+
+def test_a_secret_is_hidden_wherever_a_block_ends(tmp_path: Path) -> None:
+    secret = "s3cret-of-the-workspace"
+    chance = random.Random(3)
+    log = Log(tmp_path)
+    for _ in range(4000):
+        fill = b"." * chance.randrange(1, 50)
+        whole = fill + secret.encode() + b" ghp_" + b"a1" * 18 + b"\r\n"
+        cut = chance.randrange(len(whole))
+        log.append(log.end, whole[:cut])
+        log.append(log.end, whole[cut:])
+    _, events = read(log, secret)
+    text = "".join(str(event[2]) for event in events)
+    assert len(text) == log.end
+    assert secret not in text
+    assert "ghp_" not in text
+    assert text.count(f".{'*' * len(secret)} ***") == 4000
+
+
+def test_a_private_key_is_hidden_as_a_whole(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    key = "-----BEGIN OPENSSH PRIVATE KEY-----\r\nb3BlbnNza\r\n-----END OPENSSH PRIVATE KEY-----"
+    log.append(0, f"$ cat id\r\n{key}\r\n$ ".encode())
+    _, events = read(log)
+    text = "".join(str(event[2]) for event in events)
+    assert "b3Bl" not in text
+    assert text.endswith("\r\n$ ")
+
+
+def asking(name: str) -> OpenStream:
+    return OpenStream(ticket="", what="recording", name=name)
+
+
+async def _recorded(life: Life) -> str:
+    async with aclosing(recording(life.terminals, asking(f"{WORKSPACE}/{TERMINAL}"))) as pieces:
+        return b"".join([piece async for piece in pieces]).decode()
+
+
+async def test_the_workspaces_own_secrets_are_hidden(tmp_path: Path) -> None:
+    line = PlayedLine()
+    async with living(tmp_path, PlayedLines(line), tmp_path) as life:
+        await life.terminals.open(an_order())
+        async with watching(life.view()) as viewer:
+            await viewer.say(Input(b"env\n"))
+            line.say(b"SECRET_TOKEN=hush-hush-hush PATH=/usr/bin wst_0123456789 done")
+            await viewer.sees("done")
+        text = await _recorded(life)
+        assert "PATH=/usr/bin" in text
+        assert "hush" not in text
+        assert "wst_" not in text
+        for name in ("", "/", "ws-1/", "ws-1/t-ffffffff", "ws-2/t-00000001", "../../etc/passwd"):
+            with pytest.raises(NodeError, match="no terminal"):
+                await anext(recording(life.terminals, asking(name)))
+        line.leave()
+        await until(life.reports)
+        assert await _recorded(life)
