@@ -1,8 +1,9 @@
 """Ways from the pages into a workspace: a link that was sent, or a button.
 
 A link is spent by a press of a button: programs that look at links in chats neither open it nor
-use it up. It acts as its person; where somebody else is signed in it is refused. What is in the address of this page stays with us:
-`Referrer-Policy: same-origin`, as its form needs its Origin (see `shield.HEADERS`).
+use it up. It acts as its person; where somebody else is signed in it is refused. What is in the
+address of this page stays with us: `Referrer-Policy: same-origin`, as its form needs its Origin
+(see `shield.HEADERS`).
 """
 
 from typing import Annotated

@@ -153,10 +153,14 @@ function agreed(title, text, yes) {
   $("asking-title").textContent = title;
   $("asking-text").textContent = text;
   $("asking-yes").textContent = yes;
-  asking.returnValue = "";
   asking.showModal();
   return new Promise((resolve) => {
-    asking.onclose = () => resolve(asking.returnValue === "yes");
+    // The answer is taken before the event "close" comes, which is late: keys typed until then would be lost.
+    asking.onsubmit = ({ submitter }) => {
+      asking.close();
+      resolve(submitter === $("asking-yes"));
+    };
+    asking.onclose = () => asking.open || resolve(false);
   });
 }
 
