@@ -379,7 +379,8 @@ async def test_what_is_selected_is_copied_by_button_and_by_keys(opened: Open, si
 async def test_ctrl_c_reaches_the_program(opened: Open, site: Site) -> None:
     page = await opened()
     await ready(page)
-    await run(page, """bash -c "trap 'echo caught' INT; echo waits; sleep 1000" """)
+    loop = "while :; do sleep 0.05; done"  # A shell takes a trap only between two commands.
+    await run(page, f"""bash -c "trap 'echo caught' INT; echo waits; {loop}" """)
     await shows(page, "waits")
     await page.keyboard.press("Control+C")
     await shows(page, "^Ccaught")
