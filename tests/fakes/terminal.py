@@ -11,6 +11,7 @@ import struct
 import termios
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from core.viewing import (
     CLOSE_AWAY,
@@ -90,6 +91,9 @@ class FakeTerminal:
             )
         finally:
             os.close(slave)
+        if self._master < 0:  # Closed while its shell started.
+            self._process.kill()
+            await self._process.wait()
         self._read_or_not()
 
     async def close(self) -> None:
@@ -98,8 +102,9 @@ class FakeTerminal:
             for number in (signal.SIGHUP, signal.SIGKILL):
                 try:
                     os.killpg(self._process.pid, number)
-                except ProcessLookupError:
-                    break
+                except ProcessLookupError:  # It has not made its group yet, or is over.
+                    with suppress(ProcessLookupError):
+                        self._process.kill()
             await self._process.wait()
         if self._master >= 0:
             self._ignore()
