@@ -104,8 +104,13 @@ class Bringup:
         """What this attempt's container is found by."""
         return labels(self._ours.owner, self._order)
 
-    async def run(self, found: Configuration | None, *, is_rebuild: bool) -> Running:
+    async def run(
+        self, found: Configuration | None, *, is_rebuild: bool, has_work: bool
+    ) -> Running:
         """Try one configuration after the other.
+
+        Where there is work already, a refusal by the policy costs the configuration and not the
+        workspace: whoever wrote it must be able to mend it there.
 
         Raises:
             NodeError: `policy_refused`, `compose_missing`, `disk_full`, or `image_failed` when not
@@ -124,6 +129,12 @@ class Bringup:
                     kills += 1
                 else:
                     failures.append(f"{tries.pop(0).name} failed: {error}")
+                await self.sweep()
+            except NodeError as error:
+                if not has_work or error.code != "policy_refused" or len(tries) == 1:
+                    raise
+                tries.pop(0)
+                failures.append(error.text.rstrip("."))
                 await self.sweep()
         raise NodeError(
             "image_failed",

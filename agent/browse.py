@@ -1,4 +1,4 @@
-"""Looking into a workspace: its folders and files, and what git says has changed.
+"""Looking into a workspace: its folders and files, what git says has changed, what listens.
 
 Folders and files are read on this host, below the checkout, and no symbolic link is followed on
 the way, so nothing that the workspace made leads out of it. git runs inside the container, as the
@@ -29,11 +29,12 @@ from core.browse import (
     Entry,
     EntryKind,
     Listing,
+    Ports,
 )
 from core.ids import WorkspaceId
 from core.wire import STREAM_CHUNK_BYTES, OpenStream, to_json
 
-FOLDER, FILE, CHANGES = "folder", "file", "changes"
+FOLDER, FILE, CHANGES, PORTS = "folder", "file", "changes", "ports"
 """What can be asked for by `OpenStream.what`; its name is `{workspace}/{percent-encoded path}`."""
 GIT_S_MAX = 60.0
 STATUS = f"""
@@ -60,6 +61,10 @@ class Tree(Protocol):
         """Return what has changed."""
         ...
 
+    async def ports(self, workspace: WorkspaceId) -> Ports:
+        """Return what listens."""
+        ...
+
 
 def sources(tree: Tree) -> Mapping[str, Callable[[OpenStream], Reading]]:
     """Return what the control plane can ask for, for `Streams`."""
@@ -76,7 +81,11 @@ def sources(tree: Tree) -> Mapping[str, Callable[[OpenStream], Reading]]:
         async for chunk in _as_json(await tree.changes(_split(wanted.name)[0])):
             yield chunk
 
-    return {FOLDER: folder, FILE: file, CHANGES: changes}
+    async def ports(wanted: OpenStream) -> Reading:
+        async for chunk in _as_json(await tree.ports(_split(wanted.name)[0])):
+            yield chunk
+
+    return {FOLDER: folder, FILE: file, CHANGES: changes, PORTS: ports}
 
 
 def _split(name: str) -> tuple[WorkspaceId, str]:
@@ -93,7 +102,7 @@ def read_folder(root: Path, path: str) -> Listing:
     Raises:
         NodeError: `no_such_file`.
     """
-    with _opened(root, _parts(path), os.O_DIRECTORY) as folder:
+    with opened(root, parts_of(path), os.O_DIRECTORY) as folder:
         entries: list[Entry] = []
         with os.scandir(folder) as names:
             for name in names:
@@ -131,13 +140,13 @@ async def read_file(root: Path, path: str) -> Reading:
     Raises:
         NodeError: `no_such_file`.
     """
-    parts = _parts(path)
-    with _opened(root, parts, os.O_PATH) as found:
+    parts = parts_of(path)
+    with opened(root, parts, os.O_PATH) as found:
         if not stat.S_ISREG(os.fstat(found).st_mode):  # Opening a device would already use it.
-            raise _missing(parts)
+            raise missing(parts)
         file = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
-    with os.fdopen(file, "rb", buffering=0) as opened:
-        while chunk := await asyncio.to_thread(opened.read, STREAM_CHUNK_BYTES):
+    with os.fdopen(file, "rb", buffering=0) as reading:
+        while chunk := await asyncio.to_thread(reading.read, STREAM_CHUNK_BYTES):
             yield chunk
 
 
@@ -194,23 +203,23 @@ async def _git(engine: Engine, record: Record, script: str, *words: str) -> byte
     return bytes(taken)
 
 
-async def _as_json(value: Listing | Changes) -> Reading:
+async def _as_json(value: Listing | Changes | Ports) -> Reading:
     """Yield `value` as JSON text, in chunks of a stream."""
     text = json.dumps(to_json(value), separators=(",", ":")).encode()
     for start in range(0, len(text), STREAM_CHUNK_BYTES):
         yield text[start : start + STREAM_CHUNK_BYTES]
 
 
-def _parts(path: str) -> list[str]:
+def parts_of(path: str) -> list[str]:
     """Return the names of a percent-encoded path below the checkout."""
     names = [os.fsdecode(name) for name in unquote_to_bytes(path).split(b"/") if name]
     if any(name in {".", ".."} or "\0" in name for name in names):
-        raise _missing(names)
+        raise missing(names)
     return names
 
 
 @contextmanager
-def _opened(root: Path, parts: Sequence[str], flags: int) -> Iterator[int]:
+def opened(root: Path, parts: Sequence[str], flags: int) -> Iterator[int]:
     """Open what lies below `root` for reading, following no symbolic link after `root` itself."""
     with ExitStack() as stack:
         here = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -222,11 +231,12 @@ def _opened(root: Path, parts: Sequence[str], flags: int) -> Iterator[int]:
                     name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | wanted, dir_fd=here
                 )
             except OSError as error:
-                raise _missing(parts) from error
+                raise missing(parts) from error
             stack.callback(os.close, here)
         yield here
 
 
-def _missing(parts: Sequence[str]) -> NodeError:
+def missing(parts: Sequence[str]) -> NodeError:
+    """Return what is said of a path that leads nowhere."""
     shown = "/".join(parts)[:200].encode("utf-8", "replace").decode()
     return NodeError("no_such_file", f"There is no {shown or 'such file'} in the workspace now.")

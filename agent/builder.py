@@ -1,22 +1,27 @@
 """Make a workspace: fetch, tree, container, lifecycle commands, environment."""
 
+import asyncio
 import hashlib
 import os
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from agent import broker, compose, configuration, files, overlay, record
+from agent import broker, compose, configuration, files, overlay, record, shim
 from agent.bringup import KILLS_MAX, Bringup, Running
-from agent.checkout import HELPER, Checkout, choose, repository_settings
+from agent.checkout import HELPER, Checkout, choose, give, repository_settings
 from agent.devcontainer import Devcontainer, Target, UpFailed
 from agent.docker import Engine
+from agent.errors import NodeError
 from agent.git import Login, origin
+from agent.keep.restore import restore
+from agent.keep.site import Site, site_of
 from agent.mirror import Mirror
-from agent.override import Ours, labels
+from agent.override import PROFILE, Ours, labels
 from agent.process import Identity
 from agent.progress import Progress, Tell
 from agent.record import Record
@@ -26,6 +31,8 @@ from core.ids import WorkspaceId
 from core.wire import CreateWorkspace
 
 Credentials = Callable[[WorkspaceId, Literal["read", "write"]], Awaitable[tuple[str, str]]]
+Copies = Callable[[str], AbstractAsyncContextManager[Path]]
+"""Gives the rescue copy with a SHA-256 for the length of a `with` block; see `agent/fetch.py`."""
 REPOINT = 'git config remote.origin.pushurl "$1"; git config "$2" "$3"; git config "$4" true'
 UID_GUESS = 1000
 """The first user that people add to an image; measured again when the container is up."""
@@ -42,6 +49,7 @@ class Builder:
         engine: Engine,
         cli: Devcontainer,
         credentials: Credentials,
+        copies: Copies,
         tell: Tell,
         forward_url: Callable[[], str],
     ) -> None:
@@ -50,6 +58,7 @@ class Builder:
         self._engine = engine
         self._cli = cli
         self._credentials = credentials
+        self._copies = copies
         self._tell = tell
         self._forward_url = forward_url
         self._has_overlay: bool | None = None
@@ -75,12 +84,15 @@ class Builder:
             cli=self._cli,
             progress=progress,
         )
-        is_rebuild = bool(known and known.is_broken)
+        is_rebuild = known is not None and (
+            known.is_broken or (known.order.attempt < order.attempt and not order.restore)
+        )
+        has_work = bool(made.container or made.copy)
         record.save(home, replace(made, is_broken=True))
         for _ in range(KILLS_MAX):
             await bringup.sweep()  # Nothing runs that could change the files while they are judged.
             found = configuration.find(checkout.target, order.devcontainer)
-            running = await bringup.run(found, is_rebuild=is_rebuild)
+            running = await bringup.run(found, is_rebuild=is_rebuild, has_work=has_work)
             done = await self._finish(made, running, checkout, progress)
             if not await bringup.was_killed(running.up.container):
                 break
@@ -90,28 +102,56 @@ class Builder:
         self, order: CreateWorkspace, known: Record | None, home: Path, progress: Progress
     ) -> Record:
         if known and known.base_commit:
-            made = replace(known, order=order, is_ready=False)
+            restored = () if known.is_ready else known.restored
+            made = replace(known, order=order, is_ready=False, restored=restored)
             await self.remount(made)
             return made
+        try:
+            made = await self._lay_out(order, home, progress)
+        except NodeError:
+            await checkout_of(home, order).remove()
+            await asyncio.to_thread(files.remove, home)
+            raise
+        record.save(home, made)
+        return made
+
+    async def _lay_out(self, order: CreateWorkspace, home: Path, progress: Progress) -> Record:
+        """Make a fresh checkout, and put the order's copy into it.
+
+        Nothing remembers it before it is whole: after a kill it is made again from the beginning.
+        """
         login = Login(url=order.url, **await self._login(order.workspace))
         mirror = Mirror(self._layout, order.repository, order.url)
-        async with progress.step("fetch"):
-            await mirror.refresh(login, watch=_percent(progress))
-            base = order.base or await mirror.default_branch(login)
-        async with progress.step("tree"):
-            heads = await mirror.heads()
-            start = await choose(mirror, heads, base=base, branch=order.branch)
-            owner = self._guess(order)
-            lower = await checkout_of(home, order).make(
-                self.trees(order),
-                start,
-                owner,
-                heads=heads,
-                lenders=(mirror.path,),
-                settings=self.git_settings(order),
-                has_overlay=await self.can_overlay(),
-            )
-        made = Record(
+        async with AsyncExitStack() as held:
+            async with progress.step("fetch"):
+                await mirror.refresh(login, watch=_percent(progress))
+                base = order.base or await mirror.default_branch(login)
+                copy = None
+                if order.restore:
+                    copy = await held.enter_async_context(self._copies(order.restore))
+            async with progress.step("tree"):
+                made = await self._make_tree(order, mirror, base, home)
+                if copy:
+                    await progress.more("tree", "putting the rescue copy back")
+                    made = await self._put_back(copy, made)
+                return made
+
+    async def _make_tree(
+        self, order: CreateWorkspace, mirror: Mirror, base: str, home: Path
+    ) -> Record:
+        heads = await mirror.heads()
+        start = await choose(mirror, heads, base=base, branch=order.branch)
+        owner = self._guess(order)
+        lower = await checkout_of(home, order).make(
+            self.trees(order),
+            start,
+            owner,
+            heads=heads,
+            lenders=(mirror.path,),
+            settings=self.git_settings(order),
+            has_overlay=await self.can_overlay(),
+        )
+        return Record(
             order=order,
             base=start.base,
             base_commit=start.base_commit,
@@ -120,8 +160,31 @@ class Builder:
             gid=owner.gid,
             push_url=self.push_url(order),
         )
-        record.save(home, made)
-        return made
+
+    async def _put_back(self, copy: Path, made: Record) -> Record:
+        sha256, site = made.order.restore, await self.site(made)
+        back = await restore(copy, site, sha256=sha256, scratch=self._layout.scratch)
+        return replace(
+            made,
+            copy=sha256,
+            base_commit=back.base_commit or made.base_commit,
+            restored=back.sentences,
+        )
+
+    async def site(self, known: Record) -> Site:
+        """Return where a workspace lies, with its files in place.
+
+        Raises:
+            NodeError: `workspace_unreadable`, if they cannot be mounted.
+        """
+        await self.remount(known)
+        tree = checkout_of(self._layout.workspace(known.id), known.order).target
+        if known.lower and not await asyncio.to_thread(os.path.ismount, tree):
+            raise NodeError(
+                "workspace_unreadable",
+                f"The files of the workspace {known.id} cannot be mounted; restart its node.",
+            )
+        return site_of(self._layout, known, tree, self.git_settings(known.order))
 
     async def _finish(
         self,
@@ -133,6 +196,7 @@ class Builder:
         home = checkout.home
         if (made.uid, made.gid) != (running.owner.uid, running.owner.gid):
             await checkout.give_to(running.owner)
+            await self._give_run(home, running.owner)
         self._hand_over(home, running.owner, made.order)
         trouble = await self._hooks(running.target, progress)
         env, unread = await self._environment(running.target, progress)
@@ -154,6 +218,12 @@ class Builder:
         )
         record.save(home, done)
         return done
+
+    async def _give_run(self, home: Path, owner: Identity) -> None:
+        """Give what coding agents wrote to another remote user than they ran as."""
+        for name in ("claude", "s"):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                await asyncio.to_thread(give, home / "run" / name, owner)
 
     async def _hooks(self, target: Target, progress: Progress) -> str:
         """Run the lifecycle commands; return what went wrong, as a sentence."""
@@ -181,7 +251,7 @@ class Builder:
         """Make sure that a workspace that was ready runs; build it again if it is gone."""
         seen = await self._engine.inspect(known.container)
         if seen is None:
-            return await self._build_again(known)
+            return await self.build_again(known.order, known)
         await self.remount(known)
         if not seen["State"]["Running"]:
             for container in await self._engine.belonging(known.id):
@@ -190,10 +260,10 @@ class Builder:
             await self._hooks(self.target(known), progress)
         return await self.repoint(known)
 
-    async def _build_again(self, known: Record) -> Record:
+    async def build_again(self, order: CreateWorkspace, known: Record) -> Record:
         """Build what was ready; cut short, it is known as it was, and the next wake builds."""
         try:
-            return await self.build(known.order, known)
+            return await self.build(order, known)
         except BaseException:
             record.save(self._layout.workspace(known.id), known)
             raise
@@ -237,6 +307,9 @@ class Builder:
         tools = self._layout.state / "tools"
         if not (tools / "git-credential-samovar").exists():
             files.write(tools / "git-credential-samovar", broker.HELPER, mode=0o755)
+        for name, text in (("bin/claude", shim.SHIM), (PROFILE, shim.PROFILE)):
+            if not (tools / name).exists() or (tools / name).read_text() != text:
+                files.write(tools / name, text, mode=0o755)
 
     def _hand_over(self, home: Path, owner: Identity, order: CreateWorkspace) -> None:
         """Give the run directory's folders to the remote user."""

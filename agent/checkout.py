@@ -138,11 +138,12 @@ class Checkout:
         await asyncio.to_thread(files.remove, self.home / "layer")
 
     async def give_to(self, owner: Identity) -> None:
-        """Change the owner of all files. Symbolic links are changed, not followed."""
-        await asyncio.to_thread(_give, self.target, owner)
+        """Change the owner of all files."""
+        await asyncio.to_thread(give, self.target, owner)
 
 
-def _give(top: Path, owner: Identity) -> None:
+def give(top: Path, owner: Identity) -> None:
+    """Change the owner of a folder and all in it. Symbolic links are changed, not followed."""
     # By open folders: what runs in the container could put a link in a folder's place meanwhile.
     for _, _, names, folder in os.fwalk(top, follow_symlinks=False):
         os.fchown(folder, owner.uid, owner.gid)

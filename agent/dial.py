@@ -17,6 +17,11 @@ REASON_BYTES_MAX = 120
 """RFC 6455 allows 123 bytes in a close frame."""
 
 
+def dialling() -> aiohttp.ClientSession:
+    """Return a client that dials as often as the link allows: aiohttp's own limit is 100."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+
+
 class Socket:
     """A `core.link.Channel` over aiohttp."""
 

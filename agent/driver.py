@@ -1,11 +1,11 @@
 """The ports of an agent session: who drives it, what it remembers, how its process is started."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from core.ids import RunId, SessionId
+from core.ids import RunId, SessionId, TerminalId
 from core.wire import SessionEvent
 
 Cursor = tuple[int, int]
@@ -28,6 +28,7 @@ class SessionSpec:
         claude: Path of the program as the process sees it.
         uid: Owner of the process and of its files.
         gid: Group of the same.
+        is_chat: Whether the end of a turn needs no result.
     """
 
     session: SessionId
@@ -42,6 +43,15 @@ class SessionSpec:
     uid: int
     gid: int
     continues: str = ""
+    is_chat: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """What runs in a terminal: a command and its whole environment."""
+
+    command: tuple[str, ...]
+    env: Mapping[str, str] = field(repr=False)
 
 
 class Journal(Protocol):
@@ -51,6 +61,7 @@ class Journal(Protocol):
     2. `store` keeps events and cursor in one transaction; a repeated offset is ignored.
     3. `note` keeps a small fact for ever; the last value of a key counts.
     4. What returned has survived a kill.
+    5. After `begin_anew` a session is as one that nothing was stored for; `host.…` notes stay.
     """
 
     async def cursor(self, session: SessionId) -> Cursor:
@@ -69,6 +80,10 @@ class Journal(Protocol):
 
     async def notes(self, session: SessionId) -> Mapping[str, str]:
         """Return the facts."""
+        ...
+
+    async def begin_anew(self, session: SessionId) -> None:
+        """Forget cursor and facts of a session whose journal is gone."""
         ...
 
 
@@ -152,6 +167,29 @@ class AgentDriver(Protocol):
 
     async def interrupt(self) -> None:
         """Stop the turn and drop what is queued; nothing to stop is no error."""
+        ...
+
+    async def hand_over(self, terminal: TerminalId) -> None:
+        """End the process and leave the conversation to a terminal; return when that is so.
+
+        From then on only the terminal writes to it, also after a restart of the node agent, and
+        what is said there becomes events of the session.
+
+        Raises:
+            NodeError: `session_ended`.
+        """
+        ...
+
+    def program(self) -> Program:
+        """Return what the terminal runs."""
+        ...
+
+    async def take_back(self, terminal: TerminalId) -> None:
+        """End what the terminal runs and let the session go on; not in this one is fine.
+
+        Raises:
+            NodeError: `session_ended`.
+        """
         ...
 
     async def stop(self) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Protocol
 
 from agent import disk
+from agent.driver import Program
 from agent.errors import NodeError
 from agent.lanes import Lanes
 from agent.place import Place
@@ -22,7 +23,9 @@ from core.wire import (
     Collected,
     CreateWorkspace,
     DeleteWorkspace,
+    DropCopy,
     FrameError,
+    HandOver,
     Interrupt,
     Json,
     OpenTerminal,
@@ -32,9 +35,12 @@ from core.wire import (
     Push,
     Pushed,
     RunChecks,
+    Saved,
+    SaveWorkspace,
     SendPrompt,
     StartSession,
     StopSession,
+    TakeBack,
     WorkspaceReady,
     encode_body,
     to_json,
@@ -46,7 +52,7 @@ ENDS_OTHERS = frozenset({DeleteWorkspace.KIND, StopSession.KIND, CloseTerminal.K
 """Orders that do not wait for earlier ones of their object: those are overtaken."""
 ANSWER_BYTES_MAX = FRAME_BYTES_MAX // 4
 
-Result = WorkspaceReady | Collected | Checked | Pushed | None
+Result = WorkspaceReady | Saved | Collected | Checked | Pushed | None
 
 
 class WorkspaceKeeper(Protocol):
@@ -58,6 +64,14 @@ class WorkspaceKeeper(Protocol):
 
     async def create(self, order: CreateWorkspace) -> WorkspaceReady:
         """Make sure that a workspace is there and running."""
+        ...
+
+    async def save(self, order: SaveWorkspace) -> Saved:
+        """Make a rescue copy of a workspace in which nothing of ours runs any more."""
+        ...
+
+    async def drop(self, order: DropCopy) -> None:
+        """Remove a rescue copy; gone already is fine."""
         ...
 
     async def delete(self, workspace: WorkspaceId) -> None:
@@ -90,8 +104,8 @@ class TerminalKeeper(Protocol):
 
     has_adopted: asyncio.Event
 
-    async def open(self, order: OpenTerminal) -> None:
-        """Make sure that a terminal is there."""
+    async def open(self, order: OpenTerminal, program: Program | None = None) -> None:
+        """Make sure that a terminal is there; without a program it is the user's own shell."""
         ...
 
     async def close(self, order: CloseTerminal) -> None:
@@ -102,9 +116,20 @@ class TerminalKeeper(Protocol):
         """Close the terminals of a workspace."""
         ...
 
+    async def end_all(self, workspace: WorkspaceId) -> None:
+        """End what runs in the terminals of a workspace; they stay."""
+        ...
+
+    async def take_in(self, workspace: WorkspaceId) -> None:
+        """Know the terminals that came back with a workspace."""
+        ...
+
     async def run(self) -> None:
         """Adopt what is there, then serve until cancelled."""
         ...
+
+
+_OfSession = StartSession | SendPrompt | AnswerQuestion | Interrupt | StopSession | TakeBack
 
 
 class Host:
@@ -200,7 +225,13 @@ class Host:
     async def _do(self, body: OrderBody) -> Result:
         match body:
             case CreateWorkspace():
-                return await self._workspaces.create(body)
+                ready = await self._workspaces.create(body)
+                await self._terminals.take_in(body.workspace)
+                return ready
+            case SaveWorkspace():
+                await self._sessions.stop_all(body.workspace)
+                await self._terminals.end_all(body.workspace)
+                return await self._workspaces.save(body)
             case Collect():
                 return await self._workspaces.collect(body)
             case RunChecks():
@@ -213,20 +244,15 @@ class Host:
 
     async def _do_silently(
         self,
-        body: DeleteWorkspace
-        | StartSession
-        | SendPrompt
-        | AnswerQuestion
-        | Interrupt
-        | StopSession
-        | OpenTerminal
-        | CloseTerminal,
+        body: DeleteWorkspace | DropCopy | OpenTerminal | CloseTerminal | HandOver | _OfSession,
     ) -> None:
         """Do what has no result but that it was done."""
         match body:
             case DeleteWorkspace():
                 await self._terminals.close_all(body.workspace)
                 await self._workspaces.delete(body.workspace)
+            case DropCopy():
+                await self._workspaces.drop(body)
             case OpenTerminal():
                 while body.workspace in self._making:
                     self._made.clear()
@@ -234,6 +260,15 @@ class Host:
                 await self._terminals.open(body)
             case CloseTerminal():
                 await self._terminals.close(body)
+            case HandOver():
+                program = await self._sessions.hand_over(body)
+                wanted = OpenTerminal(workspace=body.workspace, terminal=body.terminal)
+                await self._terminals.open(wanted, program)
+            case _:
+                await self._do_in_session(body)
+
+    async def _do_in_session(self, body: _OfSession) -> None:
+        match body:
             case StartSession():
                 await self._sessions.start(body)
             case SendPrompt():
@@ -244,6 +279,8 @@ class Host:
                 await self._sessions.interrupt(body)
             case StopSession():
                 await self._sessions.stop(body)
+            case TakeBack():
+                await self._sessions.take_back(body)
 
 
 def _about(order: Order) -> str:

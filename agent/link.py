@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from itertools import count
 from typing import Literal
@@ -19,6 +19,7 @@ from core.wire import (
     CLOSE_VERSION,
     WINDOW,
     WINDOW_BYTES,
+    ConnectPort,
     Credential,
     CredentialRequest,
     Frame,
@@ -27,6 +28,8 @@ from core.wire import (
     NodeStatus,
     OpenStream,
     Order,
+    Pipe,
+    PutFile,
     SessionDelta,
     ViewTerminal,
     Welcome,
@@ -55,8 +58,17 @@ DELTAS_MAX = 256
 STREAMS_MAX = 8
 
 VIEWS_MAX = 256
+PIPES_MAX = 512
 
-Serve = Callable[[OpenStream | ViewTerminal], Awaitable[None]]
+Wanted = OpenStream | ViewTerminal | Pipe
+_WANTED: Mapping[str, tuple[type[Wanted], int]] = {
+    OpenStream.TYPE: (OpenStream, STREAMS_MAX),
+    ViewTerminal.TYPE: (ViewTerminal, VIEWS_MAX),
+    ConnectPort.TYPE: (ConnectPort, PIPES_MAX),
+    PutFile.TYPE: (PutFile, STREAMS_MAX),
+}
+"""What can be asked for by ticket, and how many of each are served at once."""
+Serve = Callable[[Wanted], Awaitable[None]]
 """Dials a ticket's address and does there what was asked for, until it is over."""
 
 
@@ -66,7 +78,7 @@ class Link:
     Args:
         hello: What to say first; asked at every connection.
         status: The node's state now, sent with every heartbeat.
-        serve: Called for at most `STREAMS_MAX` streams and `VIEWS_MAX` viewers at once.
+        serve: Called for at most so many at once as `_WANTED` says.
         refused_back_off_s: See `REFUSED_BACK_OFF_S`.
     """
 
@@ -200,8 +212,7 @@ class _Connection:
         self._orders: asyncio.Queue[tuple[int, Order | None]] = asyncio.Queue(WINDOW)
         self._deltas: asyncio.Queue[SessionDelta] = asyncio.Queue(DELTAS_MAX)
         self._asked: dict[int, asyncio.Future[Credential]] = {}
-        self._streams = asyncio.Semaphore(STREAMS_MAX)
-        self._views = asyncio.Semaphore(VIEWS_MAX)
+        self._rooms = {kind: asyncio.Semaphore(most) for kind, (_, most) in _WANTED.items()}
 
     async def run(self) -> None:
         self._end.stored(self._spool.received)
@@ -248,10 +259,9 @@ class _Connection:
             waiting = self._asked.get(answer.number)
             if waiting is not None and not waiting.done():
                 waiting.set_result(answer)
-        elif heard.type == OpenStream.TYPE:
-            group.create_task(self._ask(from_json(OpenStream, heard.body), self._streams))
-        elif heard.type == ViewTerminal.TYPE:
-            group.create_task(self._ask(from_json(ViewTerminal, heard.body), self._views))
+        elif heard.type in _WANTED:
+            wanted = from_json(_WANTED[heard.type][0], heard.body)
+            group.create_task(self._ask(wanted, self._rooms[heard.type]))
         else:
             log.warning("link.unknown_message", extra={"type": heard.type[:40]})
 
@@ -282,7 +292,7 @@ class _Connection:
             await self._end.send(self._status())
             await asyncio.sleep(self._end.heartbeat_s)
 
-    async def _ask(self, wanted: OpenStream | ViewTerminal, room: asyncio.Semaphore) -> None:
+    async def _ask(self, wanted: Wanted, room: asyncio.Semaphore) -> None:
         async with room:
             await self._serve(wanted)
 

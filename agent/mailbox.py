@@ -122,6 +122,16 @@ class Mailbox:
         parts = (*self._parts, name) if name else self._parts
         return open_below(self._root, *parts, flags=flags)
 
+    def is_there(self) -> bool:
+        """Return whether the session has a journal."""
+        try:
+            os.close(self._open(JOURNAL, os.O_RDONLY))
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True  # Something that is none; `prepare` says so.
+        return True
+
     # Out: what the coding agent wrote.
 
     def size(self) -> int:
@@ -160,7 +170,7 @@ class Mailbox:
                     "The session's journal lost its beginning; reply to start a new session.",
                 )
             file.seek(offset)
-            yield from _whole_lines(file, offset)
+            yield from whole_lines(file, offset)
 
     def append(self, line: bytes) -> None:
         """Write a line of our own, on a line of its own. Only while no coding agent writes."""
@@ -337,7 +347,8 @@ async def _write_whole(fifo: int, data: bytes) -> None:
         raise asyncio.CancelledError
 
 
-def _whole_lines(file: BinaryIO, offset: int) -> Generator[Line]:
+def whole_lines(file: BinaryIO, offset: int) -> Generator[Line]:
+    """Yield the whole lines of a file that stands at `offset`."""
     start, length, kept = offset, 0, bytearray()
     while chunk := file.read(READ_BYTES):
         at = 0

@@ -12,6 +12,8 @@ from core.wire import CreateWorkspace
 
 INSIDE = "/run/samovar"
 TOOLS = "/opt/samovar/tools"
+PROFILE = "profile.sh"
+"""Of our tools: what login shells read."""
 CLAUDE = "/opt/samovar/claude"
 CLAUDE_MUSL = "/opt/samovar/claude-musl"
 PIDS_MAX = 4096
@@ -52,6 +54,7 @@ class Ours:
         """Return our mounts in the string form, the only one that can be read-only."""
         fixed = [
             _mount(self.tools, TOOLS, is_readonly=True),
+            _mount(self.tools / PROFILE, "/etc/profile.d/samovar.sh", is_readonly=True),
             _mount(self.claude, CLAUDE, is_readonly=True),
             _mount(self.mirror, borrowed(0), is_readonly=True),
             _mount(self.run_dir, INSIDE),

@@ -19,18 +19,19 @@ from typing import Literal
 
 import aiohttp
 
-from agent import browse, disk, enrol, files, identity
+from agent import browse, disk, enrol, files, identity, pipes
 from agent.claude.driver import ClaudeDriver
-from agent.dial import dial_link
+from agent.dial import dial_link, dialling
 from agent.docker import Engine
 from agent.driver import AgentDriver, SessionSpec
 from agent.errors import NodeError
+from agent.fetch import fetched
 from agent.forward import Forward
 from agent.host import Host
 from agent.housekeeping import Housekeeping
 from agent.identity import Identity
 from agent.launcher import ContainerLauncher
-from agent.link import Link
+from agent.link import Link, Wanted
 from agent.place import Place
 from agent.sessions import Sessions
 from agent.settings import Settings
@@ -42,7 +43,7 @@ from agent.terminal.terminals import Terminals
 from agent.workspaces import Workspaces
 from core.ids import WorkspaceId
 from core.viewing import CLOSE_AWAY, View
-from core.wire import PROTOCOL, Hello, NodeStatus, OpenStream, StartSession, ViewTerminal
+from core.wire import PROTOCOL, Hello, NodeStatus, OpenStream, Pipe, StartSession, ViewTerminal
 
 log = logging.getLogger(__name__)
 
@@ -124,17 +125,18 @@ class Program:
         self._host: Host | None = None
         self._sources: dict[str, Source] = {**file_sources(files.Layout(state=state))}
         self._terminals: Terminals | None = None
+        self._workspaces: Workspaces | None = None
         self._version = _version()
 
     async def run(self) -> None:
         """Be a node until cancelled."""
         await self._spool.open()
         try:
-            async with aiohttp.ClientSession() as client, asyncio.TaskGroup() as group:
+            async with dialling() as client, asyncio.TaskGroup() as group:
                 link = self._link(client)
                 group.create_task(link.run())
                 group.create_task(enrol.keep_token_fresh(client, self._who.url, self._state))
-                await self._work(link)
+                await self._work(link, client)
         finally:
             await self._engine.close()
             await self._spool.close()
@@ -146,11 +148,11 @@ class Program:
         streams = Streams(client, self._who.url, token, self._sources)
         views = Views(client, self._who.url, token, self._look)
 
-        async def serve(wanted: OpenStream | ViewTerminal) -> None:
-            if isinstance(wanted, ViewTerminal):
-                await views.serve(wanted)
-            else:
+        async def serve(wanted: Wanted) -> None:
+            if isinstance(wanted, OpenStream):
                 await streams.serve(wanted)
+            else:
+                await views.serve(wanted)
 
         return Link(
             dial=lambda: dial_link(client, self._who.url, token()),
@@ -160,9 +162,12 @@ class Program:
             serve=serve,
         )
 
-    async def _look(self, wanted: ViewTerminal, view: View) -> None:
-        if self._terminals is None:
+    async def _look(self, wanted: ViewTerminal | Pipe, view: View) -> None:
+        if self._terminals is None or self._workspaces is None:
             await view.close(CLOSE_AWAY, "The node is just starting.")
+            return
+        if not isinstance(wanted, ViewTerminal):
+            await pipes.serve(self._workspaces, wanted, view)
             return
         await self._terminals.view(
             view,
@@ -172,7 +177,7 @@ class Program:
             writes=wanted.writes,
         )
 
-    async def _work(self, link: Link) -> None:
+    async def _work(self, link: Link, client: aiohttp.ClientSession) -> None:
         """Take orders as soon as Docker answers; until then they wait in the spool."""
         address = self._settings.bridge or await self._bridge()
         settings = replace(self._settings, bridge=address)
@@ -180,10 +185,18 @@ class Program:
         workspaces = Workspaces(
             settings,
             credentials=partial(_credentials, link),
+            copies=partial(
+                fetched,
+                client,
+                self._who.url,
+                lambda: identity.token(self._state),
+                files.Layout(state=self._state),
+            ),
             tell=self._spool.put,
             forward_url=lambda: forward.url,
         )
         self._sources |= browse.sources(workspaces)
+        self._workspaces = workspaces
         sessions = Sessions(
             spool=self._spool,
             place=workspaces.place,
@@ -246,6 +259,7 @@ class Program:
             uid=place.uid,
             gid=place.gid,
             continues=order.continues,
+            is_chat=order.is_chat,
         )
         return ClaudeDriver(
             spec,

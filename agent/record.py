@@ -22,6 +22,8 @@ class Record:
         folder: Where people work inside the container.
         config: The repository's own configuration file, empty if it has none.
         push_url: Repository at the push gate, as written in its git settings.
+        copy: SHA-256 of the newest rescue copy that the files came from or went into.
+        restored: Sentences about what was put back from it.
         is_ready: Whether `CreateWorkspace` was answered.
         is_broken: Whether the last attempt did not get the repository's own image.
     """
@@ -41,6 +43,8 @@ class Record:
     push_url: str = ""
     recovered: str = ""
     notes: tuple[str, ...] = ()
+    copy: str = ""
+    restored: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
     is_ready: bool = False
     is_broken: bool = False
@@ -63,6 +67,7 @@ class Record:
             token_hash=token_hash,
             recovered=self.recovered,
             notes=self.notes,
+            restored=self.restored,
         )
 
 
@@ -80,3 +85,8 @@ def load(home: Path) -> Record | None:
 def save(home: Path, record: Record) -> None:
     """Write the record, whole or not at all."""
     files.write_json(home / "record.json", to_json(record))
+
+
+def forget(home: Path) -> None:
+    """Remove the record; gone already is fine."""
+    (home / "record.json").unlink(missing_ok=True)

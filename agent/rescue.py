@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from secrets import token_hex
 
 from agent import files
 from core.wire import CreateWorkspace
@@ -48,7 +49,7 @@ class Rescue:
         (home / MARK).touch()
 
     def is_over(self, home: Path) -> None:
-        """Note that all work of the workspace was collected."""
+        """Note that all work of the workspace was collected, or is in a rescue copy."""
         (home / MARK).unlink(missing_ok=True)
 
     def keep(self, home: Path) -> Path | None:
@@ -66,11 +67,13 @@ class Rescue:
             return None
         self.layout.scratch.mkdir(parents=True, exist_ok=True)
         self.layout.rescue.mkdir(parents=True, exist_ok=True)
-        name = f"{home.name}-uncollected.tar.gz"
+        name = f"{home.name}-{token_hex(4)}-uncollected.tar.gz"  # It may come back and go again.
         part = self.layout.scratch / name
         with tarfile.open(part, "w:gz", compresslevel=1) as tar:
             tar.add(source, arcname=home.name)
-        return part.replace(self.layout.rescue / name)
+        kept = part.replace(self.layout.rescue / name)
+        self.is_over(home)  # What a kill leaves of the files must not take this one's place.
+        return kept
 
     def take(self, part: Path, name: str) -> Path:
         """Keep a finished file of the scratch folder as `name`."""
@@ -100,6 +103,11 @@ class Rescue:
                 raw = files.read_json(note) or {}
                 found.append(Copy(**{**raw, "tips": tuple(raw["tips"])}))
         return [one for one in found if (self.layout.rescue / one.bundle).exists()]
+
+    def drop(self, sha256: str) -> None:
+        """Remove the rescue copy with this SHA-256, which somebody else has; gone is fine."""
+        with suppress(ValueError):
+            self.layout.copy(sha256).unlink(missing_ok=True)
 
     def expire(self, *, now: float) -> Sequence[str]:
         """Delete the copies whose time is over; return their names."""

@@ -6,17 +6,19 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 
-from agent.driver import AgentDriver
+from agent.driver import AgentDriver, Program
 from agent.errors import NodeError
 from agent.place import Place
 from agent.spool import Spool
 from core.ids import SessionId, WorkspaceId
 from core.wire import (
     AnswerQuestion,
+    HandOver,
     Interrupt,
     SendPrompt,
     StartSession,
     StopSession,
+    TakeBack,
     encode_body,
     from_json,
 )
@@ -126,6 +128,17 @@ class Sessions:
         if live is not None:
             await _ask(live, lambda driver: driver.interrupt())
 
+    async def hand_over(self, order: HandOver) -> Program:
+        """See `AgentDriver.hand_over`; return what the terminal runs."""
+        live = self._find(order.session)
+        await _ask(live, lambda driver: driver.hand_over(order.terminal))
+        return live.driver.program()
+
+    async def take_back(self, order: TakeBack) -> None:
+        """See `AgentDriver.take_back`."""
+        live = self._find(order.session)
+        await _ask(live, lambda driver: driver.take_back(order.terminal))
+
     async def stop(self, order: StopSession) -> None:
         """See `AgentDriver.stop`; ended already is no error. Asks until it is sure."""
         while live := self._live.get(order.session) or await self._find_again(order.session):
@@ -139,6 +152,13 @@ class Sessions:
             else:
                 await live.has_ended.wait()
                 await self._spool.note(order.session, STARTED, "")
+
+    async def stop_all(self, workspace: WorkspaceId) -> None:
+        """Stop the sessions of a workspace; see `stop`."""
+        for text in (await self._spool.noted(STARTED)).values():
+            order = from_json(StartSession, json.loads(text))
+            if order.workspace == workspace:
+                await self.stop(StopSession(session=order.session))
 
     def _find(self, session: SessionId) -> _Live:
         live = self._live.get(session)

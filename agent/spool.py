@@ -315,6 +315,15 @@ class Spool:
             )
         )
 
+    async def begin_anew(self, session: SessionId) -> None:
+        """See `Journal.begin_anew`."""
+
+        def write(db: Connection) -> None:
+            db.execute("DELETE FROM journal WHERE session = ?", (session,))
+            db.execute("DELETE FROM note WHERE session = ? AND name NOT LIKE 'host.%'", (session,))
+
+        await self._database.do(write)
+
     async def noted(self, key: str) -> Mapping[SessionId, str]:
         """Return what each session noted under `key`, except for empty notes."""
         return await self._database.do(

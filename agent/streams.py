@@ -14,7 +14,7 @@ from agent.dial import ViewSocket, dial
 from agent.errors import NodeError
 from core.link import LinkClosedError
 from core.viewing import View
-from core.wire import CLOSE_MISSING, STREAM_CHUNK_BYTES, OpenStream, ViewTerminal
+from core.wire import CLOSE_MISSING, STREAM_CHUNK_BYTES, OpenStream, Pipe, ViewTerminal
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +24,8 @@ REASON_BYTES_MAX = 123
 Source = Callable[[OpenStream], AsyncGenerator[bytes]]
 """Yields what is wanted; `NodeError` before the first chunk says why there is nothing. Names come
 from outside."""
-Look = Callable[[ViewTerminal, View], Awaitable[None]]
-"""Serves a viewer over a connection until one side ends it."""
+Look = Callable[[ViewTerminal | Pipe, View], Awaitable[None]]
+"""Serves whoever waits, over a connection, until one side ends it."""
 
 
 def file_sources(layout: files.Layout) -> Mapping[str, Source]:
@@ -101,7 +101,7 @@ class Streams:
 
 
 class Views:
-    """Shows terminals to whoever holds a ticket."""
+    """Serves whoever holds a ticket where both sides speak: a terminal, a port, a new file."""
 
     def __init__(
         self, client: aiohttp.ClientSession, url: str, token: Callable[[], str], look: Look
@@ -111,16 +111,16 @@ class Views:
         self._token = token
         self._look = look
 
-    async def serve(self, wanted: ViewTerminal) -> None:
-        """Dial the ticket's address and serve the viewer who waits there."""
+    async def serve(self, wanted: ViewTerminal | Pipe) -> None:
+        """Dial the ticket's address and serve whoever waits there."""
         path = f"{self._url}/node/v1/stream/{wanted.ticket}"
         try:
             async with dial(self._client, path, self._token()) as socket:
                 await self._look(wanted, ViewSocket(socket))
         except LinkClosedError as error:
-            log.warning("view.lost", extra={"terminal": wanted.terminal, "reason": str(error)})
+            log.warning("view.lost", extra={"what": wanted.TYPE, "reason": str(error)})
         except Exception:  # Our own bug, in one view: the link must not end for it.
-            log.exception("view.crashed", extra={"terminal": wanted.terminal})
+            log.exception("view.crashed", extra={"what": wanted.TYPE})
 
 
 async def _send(

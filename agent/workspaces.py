@@ -2,43 +2,48 @@
 
 import asyncio
 import logging
-import os
+import socket
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-from agent import disk, files, overlay, record
+from agent import disk, files, overlay, ports, record
 from agent.broker import Answers, Broker
 from agent.browse import Reading, read_changes, read_file, read_folder
-from agent.builder import Builder, checkout_of
+from agent.builder import Builder, Copies, checkout_of
 from agent.checks import CHECK_LABEL
 from agent.devcontainer import Devcontainer, built_images
 from agent.docker import Engine
 from agent.errors import NodeError
 from agent.git import GitFailed, Login
-from agent.keep.capture import Copy, capture
-from agent.keep.restore import restore
-from agent.keep.site import Site, site_of
 from agent.override import INSIDE, OWNER_LABEL, WORKSPACE_LABEL
 from agent.place import Place
 from agent.progress import Tell
 from agent.publisher import Publisher
 from agent.record import Record
 from agent.rescue import Rescue
+from agent.saver import Saver
 from agent.settings import Settings
-from core.browse import Changes, Listing
+from agent.upload import put_file
+from core.browse import Changes, Listing, Ports
 from core.ids import WorkspaceId
+from core.viewing import View
 from core.wire import (
     Checked,
     Collect,
     Collected,
     CreateWorkspace,
+    DropCopy,
     Push,
     Pushed,
+    PutFile,
     RunChecks,
+    Saved,
+    SaveWorkspace,
     WorkspaceReady,
 )
 
@@ -60,6 +65,7 @@ class Workspaces:
         settings: Settings,
         *,
         credentials: Credentials,
+        copies: Copies,
         tell: Tell,
         forward_url: Callable[[], str],
     ) -> None:
@@ -77,10 +83,17 @@ class Workspaces:
             engine=self._engine,
             cli=cli,
             credentials=credentials,
+            copies=copies,
             tell=tell,
             forward_url=forward_url,
         )
         self._rescue = Rescue(self._layout)
+        self._saver = Saver(
+            layout=self._layout,
+            rescue=self._rescue,
+            engine=self._engine,
+            builder=self._builder,
+        )
         self._publisher = Publisher(
             layout=self._layout,
             rescue=self._rescue,
@@ -95,7 +108,10 @@ class Workspaces:
         return [found.id for found in self._records() if found.is_ready]
 
     async def create(self, order: CreateWorkspace) -> WorkspaceReady:
-        """Make sure that the workspace is there and running.
+        """Make sure that the workspace is there and running, with what a named copy holds.
+
+        Files that are there stay, unless they have nothing to do with that copy: then they are set
+        aside in one of their own. A higher attempt makes image and container anew.
 
         Raises:
             NodeError: If it cannot be.
@@ -106,14 +122,35 @@ class Workspaces:
         async with self._locks[order.workspace]:
             home = self._layout.workspace(order.workspace)
             known = record.load(home)
+            aside: tuple[str, ...] = ()
+            if known and order.restore not in {"", known.copy}:
+                aside = (await self._set_aside(known),)
+                known = None
             if known and known.is_ready and known.order.attempt >= order.attempt:
                 made = await self._wake(order.workspace)
             else:
-                made = await self._builder.build(order, known)
+                made = await self._build(order, known)
+                made = replace(made, restored=(*made.restored, *aside))
+                record.save(home, made)
                 await self._listen(made)
                 with suppress(asyncio.QueueFull):
                     self._renewals.put_nowait(made)
             return made.answer(self._builder.token_hash(made.id))
+
+    async def _build(self, order: CreateWorkspace, known: Record | None) -> Record:
+        if known and known.is_ready:
+            return await self._builder.build_again(order, known)
+        return await self._builder.build(order, known)
+
+    async def _set_aside(self, known: Record) -> str:
+        """Remove what lies in a workspace that went on elsewhere, and say where it is kept."""
+        saved = await self._saver.save(known)
+        log.warning("workspace.set_aside", extra={"workspace": known.id, "copy": saved.sha256})
+        await self._remove(known.id)
+        return (
+            "Other work that lay in this workspace on its node is kept there, as the rescue copy "
+            f"{saved.sha256}."
+        )
 
     async def delete(self, workspace: WorkspaceId) -> None:
         """Remove containers, volumes, overlay and files; gone already is fine.
@@ -127,18 +164,22 @@ class Workspaces:
 
     async def _delete(self, workspace: WorkspaceId) -> None:
         async with self._locks[workspace]:
-            self._broker.close(workspace)
-            for container in await self._engine.belonging(workspace):
-                await self._engine.remove(container)
-            await self._engine.remove_belongings(workspace)
-            home = self._layout.workspace(workspace)
-            await self._remove_images(home)
-            await self._keep(home)
-            for target in (*home.glob("src/*"), *home.glob("checks/*/src/*")):
-                await overlay.unmount(target)
-            await asyncio.to_thread(files.remove, home)
-            await asyncio.to_thread(files.remove, self._layout.publish(workspace))
+            await self._remove(workspace)
         self._locks.pop(workspace, None)
+
+    async def _remove(self, workspace: WorkspaceId) -> None:
+        self._broker.close(workspace)
+        for container in await self._engine.belonging(workspace):
+            await self._engine.remove(container)
+        await self._engine.remove_belongings(workspace)
+        home = self._layout.workspace(workspace)
+        await self._remove_images(home)
+        await self._keep(home)
+        record.forget(home)  # A kill from here on leaves files that are nobody's work.
+        for target in (*home.glob("src/*"), *home.glob("checks/*/src/*")):
+            await overlay.unmount(target)
+        await asyncio.to_thread(files.remove, home)
+        await asyncio.to_thread(files.remove, self._layout.publish(workspace))
 
     async def _remove_images(self, home: Path) -> None:
         """Remove the images that were built for one workspace; a good one has a second name."""
@@ -223,6 +264,40 @@ class Workspaces:
                 known = await self._wake(workspace)
         return await read_changes(self._engine, known)
 
+    async def ports(self, workspace: WorkspaceId) -> Ports:
+        """Return what listens in a workspace.
+
+        Raises:
+            NodeError: `workspace_gone`, `workspace_stopped`, or what Docker says.
+        """
+        seen = await self._running(workspace)
+        listeners = await asyncio.to_thread(ports.listening, _first_process(seen))
+        return ports.named(listeners, seen["Config"].get("Labels") or {})
+
+    async def connect(self, workspace: WorkspaceId, port: int) -> socket.socket:
+        """Return a connection to a port of a workspace.
+
+        Raises:
+            NodeError: As `ports` does; `nothing_listens`, `ports_not_reached`.
+        """
+        return await ports.connect(_first_process(await self._running(workspace)), port)
+
+    async def put(self, wanted: PutFile, pipe: View) -> None:
+        """Write a file of a workspace; see `agent.upload`."""
+        known = self._record(wanted.workspace)
+        self._rescue.began(self._layout.workspace(wanted.workspace))
+        root = self._checkout(wanted.workspace)
+        await put_file(root, wanted, pipe, uid=known.uid, gid=known.gid)
+
+    async def _running(self, workspace: WorkspaceId) -> dict[str, Any]:
+        """Return what Docker says of a workspace's container, which runs."""
+        seen = await self._engine.inspect(self._record(workspace).container)
+        if seen is None:
+            raise NodeError("workspace_gone", f"The container of {workspace} is gone; restart it.")
+        if not seen["State"]["Running"]:
+            raise NodeError("workspace_stopped", f"The container of {workspace} does not run.")
+        return seen
+
     def _checkout(self, workspace: WorkspaceId) -> Path:
         known = self._record(workspace)
         return checkout_of(self._layout.workspace(workspace), known.order).target
@@ -244,42 +319,23 @@ class Workspaces:
             self._rescue.is_over(self._layout.workspace(order.workspace))
             return collected
 
-    async def capture(self, workspace: WorkspaceId) -> Copy:
-        """Make a rescue copy of the workspace; whoever wants it whole stops what runs there first.
+    async def save(self, order: SaveWorkspace) -> Saved:
+        """Make a rescue copy of the workspace on this node, and stop its containers for that.
 
-        Docker is not asked: the container may be stopped, broken or gone.
-
-        Raises:
-            NodeError: See `agent.keep.capture`; then there is no copy and all is as it was.
-        """
-        async with self._locks[workspace]:
-            found = self._record(workspace)
-            site = await self._site(found)
-            return await capture(site, scratch=self._layout.scratch, target=self._layout.rescue)
-
-    async def restore(self, workspace: WorkspaceId, sha256: str) -> Sequence[str]:
-        """Make the workspace's files those of a rescue copy on this node; return what to tell.
-
-        Nothing may run in the workspace; what is in it now is lost.
+        They may be stopped, broken or gone. The workspace stays, and the next wake starts it.
 
         Raises:
-            NodeError: See `agent.keep.restore`.
+            NodeError: `workspace_gone`, or see `agent.keep.capture`; then there is no copy.
         """
-        async with self._locks[workspace]:
-            found = self._record(workspace)
-            copy, scratch = self._layout.copy(sha256), self._layout.scratch
-            return await restore(copy, await self._site(found), sha256=sha256, scratch=scratch)
+        async with self._locks[order.workspace]:
+            found = record.load(self._layout.workspace(order.workspace))
+            if found is None:
+                raise _gone(order.workspace)
+            return await self._saver.save(found)
 
-    async def _site(self, found: Record) -> Site:
-        await self._builder.remount(found)
-        home = self._layout.workspace(found.id)
-        tree = checkout_of(home, found.order).target
-        if found.lower and not await asyncio.to_thread(os.path.ismount, tree):
-            raise NodeError(
-                "workspace_unreadable",
-                f"The files of the workspace {found.id} cannot be mounted; restart its node.",
-            )
-        return site_of(self._layout, found, tree, self._builder.git_settings(found.order))
+    async def drop(self, order: DropCopy) -> None:
+        """Remove a rescue copy that the control plane has; gone already is fine."""
+        self._rescue.drop(order.sha256)
 
     async def check(self, order: RunChecks) -> Checked:
         """Run commands in a fresh container of the workspace's image at a collected commit."""
@@ -395,7 +451,21 @@ class Workspaces:
     def _record(self, workspace: WorkspaceId) -> Record:
         found = record.load(self._layout.workspace(workspace))
         if found is None or not found.is_ready:
-            raise NodeError(
-                "workspace_gone", f"The workspace {workspace} is not on this node; restart it."
-            )
+            raise _gone(workspace)
         return found
+
+
+def _first_process(seen: dict[str, Any]) -> int:
+    """Return the process by which a container's network is known: nobody's, if it is this host's.
+
+    What listens on the host itself is not the workspace's, also where its project allows
+    `--network=host`.
+    """
+    is_hosts = seen["HostConfig"].get("NetworkMode") == "host"
+    return 0 if is_hosts else int(seen["State"]["Pid"])
+
+
+def _gone(workspace: WorkspaceId) -> NodeError:
+    return NodeError(
+        "workspace_gone", f"The workspace {workspace} is not on this node; restart it."
+    )

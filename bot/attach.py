@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import signal
 import sys
 import termios
@@ -12,6 +11,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 from bot.client import Client, ServerError
+from bot.meant import workspace_meant
 from core.errors import NotFoundError, OutsideError, UserError
 from core.viewing import (
     BEAT_S,
@@ -64,11 +64,7 @@ async def chosen(
     Raises:
         UserError: There is none, and the sentence says which there are.
     """
-    workspace = what
-    if re.fullmatch(r"[Tt]-\d+", what):
-        workspace = (await client.get("tasks", what.upper()))["card"]["workspace_id"]
-        if not workspace:
-            raise UserError(f"{what.upper()} has no workspace. Reply in its thread to give it one.")
+    workspace = await workspace_meant(client, what)
     if not new:
         tabs = (await client.get("workspaces", workspace, "terminals"))["terminals"]
         if terminal is not None:

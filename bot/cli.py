@@ -25,16 +25,20 @@ Options:
 
 Commands:
   attach     Open a shell of a workspace in this terminal.
+  chat       Show, open and close chats in workspaces.
   demo       Run the whole main job on this machine with a sample repository.
   doctor     Name what is missing here, and the command that mends it.
   migrate    Bring the records up to the newest schema.
   node       Show, add and remove machines.
   project    Show the repositories that tasks are about.
+  recording  Watch again what coding agents and terminals showed.
+  rescue     Show and restore what workspaces left behind.
   serve      Run Samovar until Ctrl-C or SIGTERM.
+  session    Take an agent's conversation into a terminal, and give it back.
   sign-in    Print a link that signs a browser in, once.
   task       Ask for tasks and look after them.
   terminal   Show, open and close shells in workspaces.
-  workspace  Show, enter and remove workspaces.
+  workspace  Make, show, enter, stop and remove workspaces; files in and out.
 """
 
 

@@ -3,10 +3,13 @@
 
 import os
 import sys
+from typing import Any
 
 import click
 
+from bot.cli_files import get, open_to, put, share
 from bot.cli_tools import as_json, ask, say_json
+from core.errors import UserError
 
 TOKEN_VARIABLE = "SAMOVAR_JOIN_TOKEN"  # noqa: S105  the name of a variable
 
@@ -113,7 +116,7 @@ def delete_node(node_id: str, *, json_wanted: bool) -> None:
 
 @click.group()
 def workspace() -> None:
-    """Show, enter and remove workspaces."""
+    """Make, show, enter, stop and remove workspaces; files in and out."""
 
 
 @workspace.command("list")
@@ -133,23 +136,26 @@ def list_workspaces(*, json_wanted: bool) -> None:
         (
             w["id"],
             w["state"] + (" (recovered)" if w["recovered"] else ""),
-            w["task_id"],
+            w["size"],
+            w["task_id"] or "-",
             w["project"],
             w["branch"],
-            w["node_id"],
+            w["node_id"] or "-",
             out.moment(w["keep_until"]),
         )
         for w in found["workspaces"]
     ]
-    heads = ("WORKSPACE", "STATE", "TASK", "PROJECT", "BRANCH", "NODE", "KEPT UNTIL")
-    out.table(heads, rows, empty="No workspaces now. A task makes one.")
+    heads = ("WORKSPACE", "STATE", "SIZE", "TASK", "PROJECT", "BRANCH", "NODE", "KEPT UNTIL")
+    out.table(
+        heads, rows, empty="No workspaces now. A task makes one, and `samovar workspace new`."
+    )
 
 
 @workspace.command()
 @click.argument("workspace_id", metavar="ID")
 @as_json
 def show(workspace_id: str, *, json_wanted: bool) -> None:
-    """Show one workspace: state, steps, notes.
+    """Show one workspace: state, steps, notes, what listens in it.
 
     Exit status: 0 done, 1 there is no such workspace, 3 Samovar is not running here.
     """
@@ -159,14 +165,31 @@ def show(workspace_id: str, *, json_wanted: bool) -> None:
         return
     from bot import terminal_output as out
 
-    names = ("id", "state", "project", "task_id", "branch", "node_id", "recovered", "error")
+    listening = _listening(workspace_id) if found["state"] == "ready" else []
+    names = ("id", "state", "size", "project", "task_id", "branch", "node_id", "recovered", "error")
     rows: list[tuple[object, object]] = [
         (name.removesuffix("_id"), found[name]) for name in names if found[name]
     ]
+    if found["place"]:
+        rows += [("waits", f"for a machine with room, number {found['place']}")]
     rows += [("kept until", out.moment(found["keep_until"]))]
     rows += out.making(found)
     rows += [("note", note) for note in found["notes"]]
+    rows += [("listens", out.port(one)) for one in listening]
     out.table(("", ""), rows, empty="")
+
+
+def _listening(workspace_id: str) -> list[dict[str, Any]]:
+    """Return what listens; nothing where its machine does not answer, which is no news here."""
+    try:
+        found = ask(lambda client: client.get("workspaces", workspace_id, "ports"))
+    except UserError:
+        return []
+    return list(found["ports"])
+
+
+for command in (put, get, share, open_to):
+    workspace.add_command(command)
 
 
 @workspace.command()
@@ -201,19 +224,3 @@ def workspace_link(workspace_id: str, *, json_wanted: bool) -> None:
         say_json(link)
     else:
         click.echo(link["url"] or link["path"])
-
-
-@workspace.command("delete")
-@click.argument("workspace_id", metavar="ID")
-@as_json
-def delete_workspace(workspace_id: str, *, json_wanted: bool) -> None:
-    """Remove a workspace that no run works in.
-
-    Exit status: 0 it goes, 1 there is none, a run works in it or you may not, 3 Samovar is not
-    running here.
-    """
-    ask(lambda client: client.delete("workspaces", workspace_id))
-    if json_wanted:
-        say_json({"workspace_id": workspace_id})
-    else:
-        click.echo(f"{workspace_id} goes.", err=True)

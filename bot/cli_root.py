@@ -12,7 +12,11 @@ from typing import Any
 
 import click
 
+from bot.cli_chats import chat
+from bot.cli_keeping import rescue
 from bot.cli_machines import node, workspace
+from bot.cli_recordings import recording
+from bot.cli_sessions import session
 from bot.cli_tasks import task
 from bot.cli_terminals import attach, terminal
 from bot.cli_tools import as_json, ask, say_json
@@ -95,9 +99,13 @@ def cli(ctx: click.Context, state: Path | None, config: Path | None) -> None:
 
 
 cli.add_command(attach)
+cli.add_command(session)
 cli.add_command(task)
 cli.add_command(terminal)
+cli.add_command(recording)
+cli.add_command(chat)
 cli.add_command(node)
+cli.add_command(rescue)
 cli.add_command(workspace)
 
 

@@ -1,12 +1,12 @@
 """The command line's way to a running `samovar serve`: `/api/v1` over the unix socket."""
 
 import json
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 from urllib.parse import quote
 
 import aiohttp
@@ -106,15 +106,40 @@ class Client:
         """Remove something; see `get`."""
         await self._ask("DELETE", path)
 
-    async def _ask(self, method: str, path: tuple[str, ...], **more: Any) -> dict[str, Any]:
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-        try:
+    async def patch(self, *path: str, body: Mapping[str, object]) -> None:
+        """Change something; see `get`."""
+        await self._ask("PATCH", path, json=dict(body))
+
+    async def send(self, *path: str, data: IO[bytes], **query: str) -> None:
+        """Send a file, as it is read; see `get`. Nothing is sent that would be refused."""
+        await self._ask("PUT", path, params=query, data=data, expect100=True, time_limit_s=None)
+
+    async def receive(self, *path: str) -> AsyncGenerator[bytes, None]:
+        """Yield what is in a file; see `get`.
+
+        Raises:
+            ServerError: Not all of it came.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=TIMEOUT_S)
+        with _translated():
+            async with self._opened.get(_url(path), timeout=timeout) as answer:
+                if answer.status >= 400:
+                    raise _error(answer.status, await answer.read())
+                async for chunk in answer.content.iter_any():
+                    yield chunk
+
+    async def _ask(
+        self,
+        method: str,
+        path: tuple[str, ...],
+        *,
+        time_limit_s: float | None = TIMEOUT_S,
+        **more: Any,
+    ) -> dict[str, Any]:
+        timeout = aiohttp.ClientTimeout(total=time_limit_s)
+        with _translated():
             async with self._opened.request(method, _url(path), timeout=timeout, **more) as answer:
                 body = await answer.read()
-        except (FileNotFoundError, ConnectionError, aiohttp.ClientConnectorError) as error:
-            raise NotRunningError from error
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise ServerError(f"Samovar does not answer ({type(error).__name__}).") from error
         if answer.status >= 400:
             raise _error(answer.status, body)
         found: dict[str, Any] = json.loads(body) if body else {}
@@ -138,6 +163,20 @@ class Client:
             yield _SocketView(socket)
         finally:
             await socket.close()
+
+    async def read(self, *path: str) -> AsyncGenerator[bytes]:
+        """Read a file, piece by piece; see `get`."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=60)
+        try:
+            async with self._opened.get(_url(path), timeout=timeout) as answer:
+                if answer.status >= 400:
+                    raise _error(answer.status, await answer.read())
+                async for chunk in answer.content.iter_any():
+                    yield chunk
+        except (FileNotFoundError, ConnectionError, aiohttp.ClientConnectorError) as error:
+            raise NotRunningError from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise ServerError(f"The answer was cut ({type(error).__name__}).") from error
 
     async def events(self, *path: str, after: int) -> AsyncGenerator[Event, None]:
         """Yield what happens from now on and past `after`, until the server ends the stream."""
@@ -183,6 +222,16 @@ class _SocketView:
     async def close(self, code: int, reason: str) -> None:
         """See `View.close`."""
         await self._socket.close(code=code, message=reason.encode())
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, ConnectionError, aiohttp.ClientConnectorError) as error:
+        raise NotRunningError from error
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise ServerError(f"Samovar does not answer ({type(error).__name__}).") from error
 
 
 def _url(path: tuple[str, ...]) -> str:

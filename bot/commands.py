@@ -4,18 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bot import replies
-from bot.conversation import NOTHING, WHICH, Conversation
+from bot.conversation import NOTHING, WHICH
 from bot.deciding import check, existing, write
-from bot.people import People
+from bot.handover import SessionCommands
 from bot.pulse import Pulse
 from bot.records import Cards, names
-from bot.workspaces import WorkspaceCommands
 from core.access import Person
-from core.card import Card
+from core.card import Card, Holder
 from core.decision import Decision, DecisionState
 from core.errors import (
     ConflictError,
-    NotFoundError,
     UserError,
 )
 from core.event import Event
@@ -47,12 +45,10 @@ _LIVE_WORKSPACES = tuple(state for state in WorkspaceState if state is not Works
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BotCommands(WorkspaceCommands):
+class BotCommands(SessionCommands):
     """See `core.ports.commands.Commands`."""
 
-    conversation: Conversation
     cards: Cards
-    people: People
     pulse: Pulse
 
     async def say(self, actor: Person, words: Words) -> Heard:
@@ -112,15 +108,6 @@ class BotCommands(WorkspaceCommands):
         known = bound[0].task_id if bound else None
         number = known or f"T-{await self.store.next_number('task')}"
         return {"project": words.project, "when_idle": words.when_idle, "task_id": number}
-
-    async def project(self, project: ProjectId) -> Project:
-        """Return one project, or say which there are."""
-        try:
-            return await self.store.get(Project, project)
-        except NotFoundError:
-            all_projects = await self.store.find(Project)
-            sentence = replies.unknown_project(project, all_projects)
-            raise NotFoundError(sentence, code="unknown_project") from None
 
     async def answer(
         self,
@@ -188,8 +175,9 @@ class BotCommands(WorkspaceCommands):
         task = await existing(reader, Task, task_id, "task")
         runs = await reader.find(Run, task_id=task_id)
         known_as = await names(reader)
+        card = await self.cards.card(reader, task)
         return TaskView(
-            card=await self.cards.card(reader, task),
+            card=card,
             project=task.project,
             thread=task.thread,
             prompt=task.prompt,
@@ -199,6 +187,7 @@ class BotCommands(WorkspaceCommands):
                 await reader.find(Prompt, task_id=task_id),
                 await reader.find(Post, task_id=task_id),
                 known_as,
+                card.holder,
             ),
             runs=tuple(_run_line(run) for run in runs),
         )
@@ -282,7 +271,10 @@ class BotCommands(WorkspaceCommands):
 
 
 def _lines(
-    prompts: Sequence[Prompt], posts: Sequence[Post], known_as: Mapping[str, str]
+    prompts: Sequence[Prompt],
+    posts: Sequence[Post],
+    known_as: Mapping[str, str],
+    holder: Holder | None,
 ) -> tuple[Line, ...]:
     """Return the thread: what people said and what was said to them, oldest first."""
     lines = [
@@ -291,7 +283,7 @@ def _lines(
             by=known_as.get(prompt.by, prompt.by),
             kind="message",
             text=prompt.text,
-            receipt=_receipt(prompt),
+            receipt=_receipt(prompt, holder),
         )
         for prompt in prompts
     ]
@@ -315,7 +307,9 @@ def _run_line(run: Run) -> RunLine:
     )
 
 
-def _receipt(prompt: Prompt) -> str:
+def _receipt(prompt: Prompt, holder: Holder | None) -> str:
+    if prompt.state == "pending" and holder is not None and not holder.is_waiting:
+        return f"the agent is {holder.text}; sent when it comes back"
     if prompt.state == "pending" and prompt.when_idle:
         return "waits until the agent is idle"
     return {

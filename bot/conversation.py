@@ -3,9 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bot import replies
-from core.clocks import Clock
+from bot import lifecycle, replies
+from bot.deciding import check
+from bot.lifecycle import NEEDS, Asked, What
+from core.access import Person
+from core.chat import Chat
+from core.clocks import Clock, Clocks
 from core.decision import Decision, DecisionState
+from core.errors import UserError
 from core.ids import PersonId, ProjectId, RunId, TaskId
 from core.message import Post, Said, Thread
 from core.plan.names import prompt_name
@@ -14,15 +19,17 @@ from core.ports.store import Change, Insert, Store, Touch, Update, Wake
 from core.ports.triage import Reading, Triage
 from core.ports.work import Claim
 from core.project import Project
-from core.run import Run, RunState
+from core.rescue import RescueCopy
+from core.run import LIVE, Run
 from core.session import Prompt
 from core.task import Task, TaskState
+from core.workspace import Workspace, WorkspaceState
 
 ASIDE = "!aside"
 QUEUE = ". queue"
 WHICH, NOTHING = "which project", "nothing to stop"
 """What came of words that led to no task, and of a stop where nothing runs."""
-_LIVE = tuple(state for state in RunState if state is not RunState.ENDED)
+_LIVE_WORKSPACES = tuple(state for state in WorkspaceState if state is not WorkspaceState.GONE)
 _YES = {"yes", "y", "ok", "okay", "allow", "go", "sure"}
 _NO = {"no", "n", "deny", "stop it", "don't", "do not"}
 
@@ -34,6 +41,7 @@ class Conversation:
     store: Store
     triage: Triage
     clock: Clock
+    clocks: Clocks
 
     async def __call__(self, claim: Claim) -> float | None:
         """Look at one stored message."""
@@ -57,10 +65,39 @@ class Conversation:
         if text.lower().rstrip(".!") == "stop":
             changes = await self.stopping(task, said.author)
             return changes, task.id if changes else NOTHING, False
+        if (what := _about_workspace(text)) is not None:
+            return await self._of_workspace(said, task, what), task.id, False
         answer = await self._answering(said, task)
         if answer is not None:
             return answer, task.id, False
         return await self._follow_up(said, task), task.id, False
+
+    async def _of_workspace(self, said: Said, task: Task, what: What) -> list[Change]:
+        """Do what was said of the task's workspace, and say so in the thread."""
+        try:
+            made, words = await self._asked_of_workspace(said, task, what)
+        except UserError as refused:
+            made, words = [], str(refused)
+        return [*made, Insert(self._post(said, "reply", said.key, words), once=True)]
+
+    async def _asked_of_workspace(
+        self, said: Said, task: Task, what: What
+    ) -> tuple[list[Change], str]:
+        for person in await self.store.find(Person, id=said.author):
+            check(person, NEEDS[what])
+        found = await self.store.find(Workspace, task_id=task.id, state=_LIVE_WORKSPACES)
+        if not found:
+            return [], replies.no_workspace(task.id)
+        workspace = found[-1]
+        asked = Asked(
+            workspace=workspace,
+            copies=tuple(await self.store.find(RescueCopy, workspace_id=workspace.id)),
+            has_chats=bool(await self.store.find(Run, chat_in=workspace.id, state=LIVE, limit=1)),
+            by=said.author,
+            at=self.clock.now(),
+            clocks=self.clocks,
+        )
+        return [*lifecycle.changes(what, asked)], replies.workspace_asked(what, workspace.id)
 
     async def _new_task(self, said: Said, thread: Thread | None) -> tuple[list[Change], str, bool]:
         data = said.data or {}
@@ -163,7 +200,7 @@ class Conversation:
         when_idle = bool((said.data or {}).get("when_idle")) or text.endswith(QUEUE)
         text = text.removesuffix(QUEUE).strip() or text
         now = self.clock.now()
-        live = await self.store.find(Run, task_id=task.id, state=_LIVE)
+        live = await self.store.find(Run, task_id=task.id, state=LIVE)
         if live:
             run = live[-1]
             prompt = self._prompt(said, text, task, run.id, when_idle=when_idle)
@@ -174,7 +211,10 @@ class Conversation:
         )
         queued = task if not task.state.is_over else task.moved(TaskState.QUEUED, at=now)
         fact = told("task.queued", f"task:{task.id}", at=now, task_id=task.id)
-        return [Insert(prompt), Update(queued), fact, Touch(task.id), Wake("task", task.id)]
+        closed = await self.store.find(Chat, id=task.id, is_closed=True)
+        opened = [Update(replace(chat, is_closed=False)) for chat in closed]
+        wake = Wake("task", task.id)
+        return [Insert(prompt), Update(queued), *opened, fact, Touch(task.id), wake]
 
     async def _answering(self, said: Said, task: Task) -> list[Change] | None:
         """Take a plain reply as the answer when exactly one question is open."""
@@ -226,7 +266,7 @@ class Conversation:
     async def stopping(self, task: Task, by: PersonId) -> list[Change]:
         """Return the changes that stop a task; none when nothing is to be stopped."""
         now = self.clock.now()
-        live = await self.store.find(Run, task_id=task.id, state=_LIVE)
+        live = await self.store.find(Run, task_id=task.id, state=LIVE)
         if live and not live[-1].cancel_by:
             run = live[-1]
             fact = told(
@@ -252,3 +292,11 @@ class Conversation:
                 Touch(task.id),
             ]
         return []
+
+
+def _about_workspace(text: str) -> What | None:
+    """Return what is asked of the task's workspace: `stop workspace` and the like."""
+    words = text.lower().rstrip(".!").split()
+    if len(words) != 2 or words[1] != "workspace":
+        return None
+    return next((what for what in NEEDS if what == words[0]), None)

@@ -2,15 +2,16 @@
 
 import json
 import posixpath
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes
 
 from bot import replies
 from bot.deciding import check, existing
+from bot.lifecycle import not_ready
 from core.access import Person
-from core.browse import Changes, Listing
+from core.browse import UPLOAD_BYTES_MAX, Changes, Listing
 from core.errors import NotFoundError, UnavailableError, UserError
 from core.ids import ProjectId, SessionId, WorkspaceId
 from core.ledger import Start, start_of
@@ -18,7 +19,8 @@ from core.ports.nodes import Nodes
 from core.ports.store import Store
 from core.project import Project
 from core.session import AgentSession
-from core.wire import from_json
+from core.viewing import View, ViewClosedError
+from core.wire import CLOSE_MISSING, STREAM_CHUNK_BYTES, PutFile, from_json
 from core.workspace import Workspace
 
 LOG_BYTES_MAX = 200_000
@@ -26,13 +28,14 @@ READ_BYTES_MAX = 1024 * 1024 * 1024
 """Of a build log; a node that tells more is not believed."""
 JSON_BYTES_MAX = 16 * 1024 * 1024
 """Of a folder or a diff; a node that tells more is not believed."""
+LIMIT = f"{UPLOAD_BYTES_MAX >> 30} GB"
 STARTS = 100
 """How many workspaces of a project its usual times are taken from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileCommands:
-    """The part of `core.ports.commands.Commands` that reads what is on a node."""
+    """The part of `core.ports.commands.Commands` that reads and writes files of a node."""
 
     store: Store
     nodes_link: Nodes
@@ -63,6 +66,39 @@ class FileCommands:
             async for chunk in chunks:
                 yield chunk
 
+    async def put_file(
+        self,
+        actor: Person,
+        workspace: WorkspaceId,
+        path: str,
+        chunks: AsyncIterable[bytes],
+        *,
+        size_bytes: int = -1,
+        replaces: bool = False,
+    ) -> None:
+        """See `Commands.put_file`."""
+        check(actor, "steer")
+        known = await existing(self.store, Workspace, workspace, "workspace")
+        wanted = PutFile(
+            ticket="", workspace=workspace, path=path, size_bytes=size_bytes, replaces=replaces
+        )
+        try:
+            async with self.nodes_link.pipe(known.node_id, wanted) as pipe:
+                await pipe.receive()
+                async for chunk in chunks:
+                    for at in range(0, len(chunk), STREAM_CHUNK_BYTES):
+                        await _send(pipe, chunk[at : at + STREAM_CHUNK_BYTES])
+                await _send(pipe, b"")
+                await pipe.receive()
+        except UnavailableError as error:
+            raise _away(known, error) from error
+        except ViewClosedError as closed:
+            if closed.code != CLOSE_MISSING:
+                raise _away(known, closed) from closed
+            name = unquote_to_bytes(path).decode("utf-8", "replace")
+            sentence = replies.not_put(closed.reason, name, LIMIT)
+            raise UserError(sentence, code=closed.reason) from closed
+
     async def locate(self, actor: Person, session: SessionId, path: str) -> tuple[WorkspaceId, str]:
         """See `Commands.locate`."""
         check(actor, "look")
@@ -86,6 +122,14 @@ class FileCommands:
         made = await self.store.find(Workspace, project=known.id, limit=STARTS, newest_first=True)
         return [start for one in made if (start := start_of(one)) is not None]
 
+    async def project(self, project: ProjectId) -> Project:
+        """Return one project, or say which there are."""
+        try:
+            return await self.store.get(Project, project)
+        except NotFoundError:
+            sentence = replies.unknown_project(project, await self.store.find(Project))
+            raise NotFoundError(sentence, code="unknown_project") from None
+
     async def _json(self, workspace: WorkspaceId, what: str, name: str) -> object:
         text = bytearray()
         async for chunk in self._read(workspace, what, name):
@@ -97,10 +141,23 @@ class FileCommands:
     async def _read(self, workspace: WorkspaceId, what: str, name: str) -> AsyncGenerator[bytes]:
         """Read something of a workspace from its node; see `Nodes.stream`."""
         known = await existing(self.store, Workspace, workspace, "workspace")
+        if not known.node_id:
+            raise not_ready(known)
         try:
             async with aclosing(self.nodes_link.stream(known.node_id, what, name)) as chunks:
                 async for chunk in chunks:
                     yield chunk
         except UnavailableError as error:
-            sentence = replies.away(known.node_id, str(error))
-            raise UserError(sentence, code="node_away") from error
+            raise _away(known, error) from error
+
+
+async def _send(pipe: View, data: bytes) -> None:
+    try:
+        await pipe.send(data)
+    except ViewClosedError:
+        await pipe.receive()  # Why it was closed is known to whoever receives.
+        raise
+
+
+def _away(workspace: Workspace, error: Exception) -> UserError:
+    return UserError(replies.away(workspace.node_id, str(error)), code="node_away")

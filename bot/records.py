@@ -21,6 +21,7 @@ from core.project import Project
 from core.run import Run, RunState
 from core.session import AgentSession
 from core.task import Task, TaskState
+from core.terminal import LIVE, Terminal
 from core.timeline import TaskRecords, card, durations, queue_position
 from core.workspace import Workspace
 
@@ -36,6 +37,7 @@ class _Seen:
     """What the cards of some tasks are made of, read at one moment.
 
     Attributes:
+        terminals: Live ones of agent sessions, by session.
         runs, decisions: By task, oldest first. The other parts are those of the newest runs.
         spent: Millionths of a dollar by run.
         queued: All tasks that wait, if one of these does.
@@ -47,6 +49,7 @@ class _Seen:
     nodes: Mapping[str | None, Node]
     workspaces: Mapping[str | None, Workspace]
     sessions: Mapping[str | None, AgentSession]
+    terminals: Mapping[str | None, Terminal]
     decisions: Mapping[str, Sequence[Decision]]
     spent: Mapping[str, int]
     queued: Sequence[Task]
@@ -97,6 +100,7 @@ class Cards:
             nodes=await _by_id(reader, Node, (run.node_id for run in newest)),
             workspaces=await _by_id(reader, Workspace, (run.workspace_id for run in newest)),
             sessions=await _by_id(reader, AgentSession, (run.session_id for run in newest)),
+            terminals=await _held(reader, newest),
             decisions=_by_task(await reader.find(Decision, task_id=ids)),
             spent=await reader.spent(*(run.id for of_task in runs.values() for run in of_task)),
             queued=await reader.find(Task, state=TaskState.QUEUED) if is_any_queued else (),
@@ -131,6 +135,7 @@ class Cards:
             node=seen.nodes.get(run.node_id) if run else None,
             workspace=seen.workspaces.get(run.workspace_id) if run else None,
             session=seen.sessions.get(run.session_id) if run else None,
+            terminal=seen.terminals.get(run.session_id) if run and run.session_id else None,
             decisions=seen.decisions.get(task.id, ()),
             tokens_usd=Decimal(sum(seen.spent.get(run.id, 0) for run in runs)) / 1_000_000,
             position=queue_position(task, seen.queued),
@@ -162,6 +167,15 @@ async def _by_id(
 ) -> Mapping[str | None, Part]:
     wanted = tuple({key for key in ids if key is not None})
     return {found.id: found for found in await reader.find(kind, id=wanted)} if wanted else {}
+
+
+async def _held(reader: Reader, runs: Iterable[Run]) -> Mapping[str | None, Terminal]:
+    """Return the terminals that have the conversations of live runs."""
+    sessions = tuple(run.session_id for run in runs if run.session_id and not run.is_over)
+    if not sessions:
+        return {}
+    found = await reader.find(Terminal, session_id=sessions, state=LIVE)
+    return {terminal.session_id: terminal for terminal in found}
 
 
 def _by_task(found: Sequence[OfTask]) -> Mapping[str, Sequence[OfTask]]:

@@ -70,6 +70,13 @@ def size(mebibytes: float) -> str:
     return f"{mebibytes / 1024:.1f} GB" if mebibytes >= 1024 else f"{mebibytes:.0f} MB"
 
 
+def port(found: Row) -> str:
+    """Return what listens on a port, to whom it is open, and where it is shown."""
+    name = f" {found['name']}" if found["name"] else ""
+    place = f"{found['url']}" if found["url"] else "no address"
+    return f"{found['port']}{name}, open to the {found['audience']}: {place}"
+
+
 def making(workspace: Row) -> list[tuple[str, str]]:
     """Return how far each phase of a workspace's making is."""
     is_building = workspace["state"] == "building"

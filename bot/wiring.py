@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,10 +16,12 @@ import structlog
 from adapters.anthropic.proxy import ModelProxy
 from adapters.anthropic.triage import AnthropicTriage
 from adapters.anthropic.upstream import Key, ProxyLimits
+from adapters.disk.files import DiskFiles
 from adapters.github import forge as github
 from adapters.github.push_gate import PushGate
 from adapters.local.compute import LocalCompute
 from adapters.memory.triage import PlainTriage
+from adapters.nodelink.files import NodeFiles
 from adapters.nodelink.server import NodeLink
 from adapters.store.links import SqlLinkStore
 from adapters.store.migrate import migrate
@@ -33,8 +36,12 @@ from bot.config import Config, ProjectConfig
 from bot.conversation import Conversation
 from bot.credentials import Credentials
 from bot.doors import WorkspaceDoors
+from bot.fetching import may_fetch
 from bot.grants import StoredGrants
+from bot.keys import vault
 from bot.people import People
+from bot.preview_keys import PreviewKeys
+from bot.previews import WorkspacePreviews
 from bot.pulse import Pulse
 from bot.records import Cards
 from bot.setup import Outfit
@@ -44,13 +51,17 @@ from core.errors import ConfigError
 from core.ids import NodeId, ProjectId, ReplicaId, SessionId, TaskId
 from core.ports.chat import Chat
 from core.ports.compute import Compute
+from core.ports.files import Files
 from core.ports.forge import Forge
 from core.ports.store import Insert, Update
 from core.ports.triage import Triage
 from core.prices import Price, Prices
 from core.project import Project
+from core.reconcile.copies import CopyReconciler
 from core.reconcile.nodes import NodeReconciler, OrphanReconciler
 from core.reconcile.outbox import OutboxReconciler
+from core.reconcile.placing import Machines
+from core.reconcile.recordings import RecordingReconciler, RecordingSweep
 from core.reconcile.runs import RunReconciler
 from core.reconcile.stuck import Stuck
 from core.reconcile.sweeps import ReminderReconciler
@@ -62,7 +73,7 @@ from core.wire import SessionDelta
 
 log = structlog.get_logger(__name__)
 
-SWEEPS = ("admission", "orphans", "reminders")
+SWEEPS = ("admission", "copies", "orphans", "recordings", "reminders")
 """Kinds of objects with the key `all` that are looked at from time to time."""
 
 
@@ -137,17 +148,21 @@ async def wire(
         gate = await stack.enter_async_context(PushGate(grants=grants, forge=forge))
         credentials = Credentials(store=store, forge=forge, ttl_s=config.clocks.git_token_s)
         agent = agent_file()
+        files = DiskFiles(config.state / "files", vault(config.state))
         link = NodeLink(
             SqlLinkStore(store, clock=clock, credential=credentials.credential),
             SqlEnrolment(store, clock=clock),
             replica=replica,
             agent_files={agent.sha256: agent.data},
+            files=NodeFiles(files, partial(may_fetch, store)),
             heartbeat_s=config.clocks.heartbeat_s,
         )
         local = _local(config, outfit) if config.local.enabled else None
         computes = {**(computes or {}), **({"local": local} if local else {})}
         cards = Cards(store=store, clock=clock, page_url=_page_url(config))
-        conversation = Conversation(store=store, triage=_triage(config), clock=clock)
+        conversation = Conversation(
+            store=store, triage=_triage(config), clock=clock, clocks=config.clocks
+        )
         work = SqlWork(store.database)
         pulse = Pulse(
             work=work,
@@ -162,10 +177,18 @@ async def wire(
             cards=cards,
             people=people,
             nodes_link=link,
+            files=files,
             doors=doors,
             pulse=pulse,
             clock=clock,
             clocks=config.clocks,
+        )
+        previews = WorkspacePreviews(
+            store=store,
+            nodes_link=link,
+            clock=clock,
+            keys=PreviewKeys(store=store, clock=clock, clocks=config.clocks),
+            keeps=commands.keep,
         )
         engine = Engine(
             work=work,
@@ -187,6 +210,8 @@ async def wire(
                 people=people,
                 cards=cards,
                 conversation=conversation,
+                link=link,
+                files=files,
             ),
             report=_report,
         )
@@ -208,14 +233,20 @@ async def wire(
                 commands=commands,
                 sign_in=people,
                 doors=doors,
+                previews=previews,
                 deltas=deltas,
                 public_url=config.public_url,
                 domain=config.domain,
                 xterm=outfit.xterm,
+                player=outfit.player,
                 mounts={"/llm": proxy.app, "/git": gate.app, "/node/v1": link.app},
             ),
             local_app=lambda actor: api_app(
-                commands, actor=actor, deltas=deltas, public_url=config.public_url
+                commands,
+                actor=actor,
+                previews=previews,
+                deltas=deltas,
+                public_url=config.public_url,
             ),
         )
 
@@ -379,6 +410,8 @@ def _reconcilers(
     *,
     store: SqlStore,
     forge: Forge,
+    files: Files,
+    link: NodeLink,
     clock: SystemClock,
     computes: Mapping[str, Compute],
     chats: Mapping[str, Chat],
@@ -389,6 +422,7 @@ def _reconcilers(
     """Return who looks after each kind of object."""
     clocks, page_url = config.clocks, _page_url(config)
     git_url = config.github.git_url.rstrip("/")
+    supplier = "local" if "local" in computes else ""
     return {
         "inbox": conversation,
         "task": TaskReconciler(store=store, clock=clock, clocks=clocks, limits=config.limits),
@@ -400,19 +434,27 @@ def _reconcilers(
             clocks=clocks,
             model=config.model.name,
             installation=_installation(config),
-            supplier="local" if "local" in computes else "",
+            supplier=supplier,
             nodes_max=1,
             mint=_new_node,
             page_url=lambda task: page_url(task.id),
         ),
         "workspace": WorkspaceReconciler(
             store=store,
+            files=files,
+            nodes=link,
             clock=clock,
             clocks=clocks,
+            machines=Machines(supplier=supplier, nodes_max=1, mint=_new_node),
             url=lambda repo: f"{git_url}/{repo}.git",
             image=config.workspace.image or outfit.base_image,
         ),
+        "copies": CopyReconciler(store=store, files=files, clock=clock, clocks=clocks),
         "terminal": TerminalReconciler(store=store, clock=clock, clocks=clocks),
+        "recording": RecordingReconciler(
+            store=store, nodes=link, files=files, clock=clock, clocks=clocks
+        ),
+        "recordings": RecordingSweep(store=store, files=files, clock=clock),
         "node": NodeReconciler(
             store=store,
             clock=clock,

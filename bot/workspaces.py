@@ -1,8 +1,8 @@
 """What people can ask for in workspaces: look at them, open terminals, type."""
 
 import secrets
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -10,15 +10,17 @@ import structlog
 
 from bot.deciding import check, existing, write
 from bot.doors import WorkspaceDoors
-from bot.files import FileCommands
+from bot.lifecycle import OVER, gone, not_ready
+from bot.recordings import RecordingCommands
 from bot.warm import WarmView
 from core.access import Person, may
 from core.clocks import Clock, Clocks
 from core.errors import ConflictError, NotFoundError, QuotaError, UnavailableError, UserError
 from core.ids import TerminalId, WorkspaceId
 from core.plan.step import told
-from core.ports.commands import TerminalView, WorkspaceView
+from core.ports.commands import CopyView, TerminalView, WorkspaceView
 from core.ports.store import AtMost, Change, Insert, Reader, Tell, Update, Wake
+from core.rescue import CURRENT, RescueCopy
 from core.terminal import LIVE, Terminal, TerminalState
 from core.viewing import View
 from core.workspace import Workspace, WorkspaceState
@@ -30,11 +32,10 @@ TERMINALS_MAX = 20
 """Terminals of one workspace at once. A shell and its screen take a few megabytes there."""
 OPEN_LOOK_S = 0.05
 _LIVE_WORKSPACES = tuple(state for state in WorkspaceState if state is not WorkspaceState.GONE)
-_OVER = frozenset({WorkspaceState.DELETING, WorkspaceState.GONE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkspaceCommands(FileCommands):
+class WorkspaceCommands(RecordingCommands):
     """The part of `core.ports.commands.Commands` that is about workspaces and terminals."""
 
     doors: WorkspaceDoors
@@ -44,77 +45,54 @@ class WorkspaceCommands(FileCommands):
     async def workspaces(self, actor: Person) -> Sequence[WorkspaceView]:
         """See `Commands.workspaces`."""
         check(actor, "look")
-        found = await self.store.find(Workspace, state=_LIVE_WORKSPACES)
-        return [_workspace(one) for one in found]
+        return await self.store.snapshot(_seen)
 
     async def workspace(self, actor: Person, workspace: WorkspaceId) -> WorkspaceView:
         """See `Commands.workspace`."""
         check(actor, "look")
-        return _workspace(await existing(self.store, Workspace, workspace, "workspace"))
-
-    async def delete_workspace(self, actor: Person, workspace: WorkspaceId) -> None:
-        """See `Commands.delete_workspace`."""
-        check(actor, "manage")
-
-        async def changes() -> Sequence[Change]:
-            found = await existing(self.store, Workspace, workspace, "workspace")
-            if found.run_id is not None:
-                raise UserError(f"A run works in {workspace}. Stop it first.", code="busy")
-            now = self.clock.now()
-            return [Update(replace(found, keep_until=now)), Wake("workspace", workspace)]
-
-        await write(self.store, changes)
+        return await self.store.snapshot(lambda reader: _one(reader, workspace))
 
     async def workspace_link(self, actor: Person, workspace: WorkspaceId) -> str:
         """See `Commands.workspace_link`."""
         check(actor, "look")
         found = await existing(self.store, Workspace, workspace, "workspace")
-        if found.state in _OVER:
-            raise _gone(found)
+        _check_there(found)
         return f"/enter?link={await self.doors.link(actor.id, workspace)}"
 
     async def terminals(self, actor: Person, workspace: WorkspaceId) -> Sequence[TerminalView]:
         """See `Commands.terminals`."""
         check(actor, "look")
         await existing(self.store, Workspace, workspace, "workspace")
-        return [_terminal(tab) for tab in await _tabs(self.store, workspace)]
+        return [terminal_view(tab) for tab in await _tabs(self.store, workspace)]
 
     async def open_terminal(
         self, actor: Person, workspace: WorkspaceId, *, title: str = ""
     ) -> TerminalView:
         """See `Commands.open_terminal`."""
         check(actor, "steer")
-        found, tabs = await self.store.snapshot(lambda reader: _home(reader, workspace))
-        if found.state in _OVER:
-            raise _gone(found)
-        if found.state is not WorkspaceState.READY:
-            raise UserError(
-                f"{workspace} is not ready yet: it is {found.state}. Try again when it is.",
-                code="workspace_not_ready",
-            )
+        found, tabs = await self.store.snapshot(lambda reader: at_home(reader, workspace))
+        check_ready(found)
+        new = self.new_terminal(actor, found, tabs, title=title_of(title) or _next_title(tabs))
+        with full(workspace):
+            await self.store.commit(*opening(new, found))
+        return terminal_view(new)
+
+    def new_terminal(
+        self, actor: Person, home: Workspace, tabs: Sequence[Terminal], *, title: str
+    ) -> Terminal:
+        """Return the next tab of a workspace."""
         now = self.clock.now()
-        new = Terminal(
+        return Terminal(
             id=TerminalId(f"t-{secrets.token_hex(4)}"),
-            workspace_id=workspace,
-            title=_title(title) or _next_title(tabs),
+            workspace_id=home.id,
+            title=title,
             position=max((tab.position for tab in tabs), default=-1) + 1,
             opened_by=actor.id,
             state=TerminalState.OPENING,
             state_since=now,
             created_at=now,
-            container=found.container,
+            container=home.container,
         )
-        live = (("workspace_id", workspace), ("state", LIVE))
-        limit = AtMost(number=TERMINALS_MAX, where=live, code="terminals")
-        fact = told(
-            "terminal.opening", f"terminal:{new.id}", at=now, task_id=found.task_id, by=actor.id
-        )
-        try:
-            await self.store.commit(Insert(new, limits=(limit,)), fact, Wake("terminal", new.id))
-        except QuotaError as error:
-            full = f"There are {TERMINALS_MAX} terminals in {workspace} already. Close one first."
-            raise QuotaError(full, code="terminals") from error
-        return _terminal(new)
 
     async def change_terminal(
         self,
@@ -134,7 +112,7 @@ class WorkspaceCommands(FileCommands):
             order = [tab for tab in tabs if tab.id != terminal]
             order.insert(
                 place if position is None else max(0, position),
-                replace(found, title=_title(title or "") or found.title),
+                replace(found, title=title_of(title or "") or found.title),
             )
             placed = [replace(tab, position=n) for n, tab in enumerate(order)]
             updates = [Update(tab) for tab in placed if tab not in tabs]
@@ -153,12 +131,16 @@ class WorkspaceCommands(FileCommands):
             hidden = replace(found, is_hidden=True)
             workspace = await self.store.get(Workspace, found.workspace_id)
             fact = self._changed(actor, workspace, found)
-            if found.state in {TerminalState.OPENING, TerminalState.OPEN}:
+            if found.state in {TerminalState.WAITING, TerminalState.OPENING, TerminalState.OPEN}:
                 now = self.clock.now()
                 hidden = hidden.moved(TerminalState.CLOSING, at=now)
                 subject = f"terminal:{terminal}"
                 fact = told(
-                    "terminal.closing", subject, at=now, task_id=workspace.task_id, by=actor.id
+                    "terminal.closing",
+                    subject,
+                    at=now,
+                    task_id=workspace.task_id or None,
+                    by=actor.id,
                 )
             return [Update(hidden), fact, Wake("terminal", terminal)]
 
@@ -169,7 +151,7 @@ class WorkspaceCommands(FileCommands):
             "terminal.changed",
             f"terminal:{terminal.id}",
             at=self.clock.now(),
-            task_id=workspace.task_id,
+            task_id=workspace.task_id or None,
             by=actor.id,
         )
 
@@ -179,8 +161,9 @@ class WorkspaceCommands(FileCommands):
         check(actor, "look")
         found = await self._opened(terminal)
         workspace = await self.store.get(Workspace, found.workspace_id)
-        if workspace.state in _OVER:
-            raise _gone(workspace)
+        _check_there(workspace)
+        if found.state is TerminalState.WAITING:
+            raise UserError("It opens when the agent is idle.", code="terminal_waiting")
         if found.state is TerminalState.EXITED and found.error:
             raise UserError(found.error, code="terminal_over")
         async with self.nodes_link.view(
@@ -190,9 +173,9 @@ class WorkspaceCommands(FileCommands):
             viewer=actor.name,
             writes=may(actor, "steer"),
         ) as view:
-            yield WarmView(view, lambda: self._keep(workspace.id), clock=self.clock)
+            yield WarmView(view, lambda: self.keep(workspace.id), clock=self.clock)
 
-    async def _keep(self, workspace: WorkspaceId) -> None:
+    async def keep(self, workspace: WorkspaceId) -> None:
         """Let a workspace that no run works in stay as long as one whose run has just ended."""
 
         async def changes() -> Sequence[Change]:
@@ -233,16 +216,46 @@ async def _tabs(reader: Reader, workspace: WorkspaceId) -> list[Terminal]:
     return sorted(found, key=lambda tab: (tab.position, tab.created_at, tab.id))
 
 
-async def _home(reader: Reader, workspace: WorkspaceId) -> tuple[Workspace, list[Terminal]]:
+async def at_home(reader: Reader, workspace: WorkspaceId) -> tuple[Workspace, list[Terminal]]:
+    """Return a workspace and its tabs."""
     found = await existing(reader, Workspace, workspace, "workspace")
     return found, await _tabs(reader, workspace)
 
 
 async def _around(reader: Reader, terminal: TerminalId) -> tuple[Workspace, list[Terminal]]:
-    return await _home(reader, (await _tab(reader, terminal)).workspace_id)
+    return await at_home(reader, (await _tab(reader, terminal)).workspace_id)
 
 
-def _title(text: str) -> str:
+def check_ready(found: Workspace) -> None:
+    """Refuse a workspace in which nothing can be opened."""
+    _check_there(found)
+    if found.state is not WorkspaceState.READY:
+        raise not_ready(found)
+
+
+def opening(new: Terminal, home: Workspace) -> Sequence[Change]:
+    """Return the changes that open a terminal; there are not too many is counted with them."""
+    live = (("workspace_id", home.id), ("state", LIVE))
+    limit = AtMost(number=TERMINALS_MAX, where=live, code="terminals")
+    subject, at, task = f"terminal:{new.id}", new.created_at, home.task_id or None
+    if new.state is TerminalState.WAITING:
+        fact = told("terminal.waiting", subject, at=at, task_id=task, by=new.opened_by)
+    else:
+        fact = told("terminal.opening", subject, at=at, task_id=task, by=new.opened_by)
+    return [Insert(new, limits=(limit,)), fact, Wake("terminal", new.id)]
+
+
+@contextmanager
+def full(workspace: WorkspaceId) -> Generator[None]:
+    """Say in people's words that a workspace has too many terminals."""
+    try:
+        yield
+    except QuotaError as error:
+        said = f"There are {TERMINALS_MAX} terminals in {workspace} already. Close one first."
+        raise QuotaError(said, code="terminals") from error
+
+
+def title_of(text: str) -> str:
     """Return what can be a title of what was said; empty for nothing that can be seen."""
     return "".join(c for c in text if c.isprintable()).strip()[:TITLE_CHARS_MAX].strip()
 
@@ -254,27 +267,70 @@ def _next_title(tabs: Sequence[Terminal]) -> str:
     return title
 
 
-def _gone(workspace: Workspace) -> UserError:
-    return UserError(
-        f"Workspace {workspace.id} is gone: its work is on the branch {workspace.branch}. "
-        "Reply in the thread of its task to go on in a new one.",
-        code="workspace_gone",
+def _check_there(workspace: Workspace) -> None:
+    """Raise `UserError` for a workspace that is on no machine any more."""
+    if workspace.state in OVER:
+        raise gone(workspace)
+    if workspace.state is WorkspaceState.STOPPED:
+        raise not_ready(workspace)
+
+
+async def _seen(reader: Reader) -> Sequence[WorkspaceView]:
+    """Return the workspaces that are not gone, with the copies that hold their work."""
+    found = await reader.find(Workspace, state=_LIVE_WORKSPACES)
+    copies = {copy.workspace_id: copy for copy in await reader.find(RescueCopy, state=CURRENT)}
+    places = await _places(reader)
+    return [_workspace(one, copies.get(one.id), places.get(one.id, 0)) for one in found]
+
+
+async def _one(reader: Reader, workspace: WorkspaceId) -> WorkspaceView:
+    found = await existing(reader, Workspace, workspace, "workspace")
+    copies = await reader.find(RescueCopy, workspace_id=workspace, state=CURRENT)
+    places = await _places(reader)
+    return _workspace(found, copies[0] if copies else None, places.get(workspace, 0))
+
+
+async def _places(reader: Reader) -> Mapping[WorkspaceId, int]:
+    """Return the place of each workspace that waits for a machine, from 1."""
+    waiting = await reader.find(Workspace, state=WorkspaceState.REQUESTED, node_id="")
+    in_order = sorted(waiting, key=lambda one: (one.state_since, one.id))
+    return {one.id: number for number, one in enumerate(in_order, 1)}
+
+
+def copy_view(copy: RescueCopy) -> CopyView:
+    """Return what people see of a rescue copy."""
+    return CopyView(
+        id=copy.id,
+        workspace_id=copy.workspace_id,
+        project=copy.project,
+        task_id=copy.task_id,
+        why=copy.why,
+        state=copy.state,
+        branch=copy.branch,
+        head=copy.head,
+        size_bytes=copy.size_bytes,
+        made_at=copy.made_at,
+        expires_at=copy.expires_at,
+        left_out=copy.left_out,
+        left_out_count=copy.left_out_count,
     )
 
 
-def _terminal(tab: Terminal) -> TerminalView:
+def terminal_view(tab: Terminal) -> TerminalView:
+    """Return a tab as surfaces get it."""
     return TerminalView(
         id=tab.id,
         workspace_id=tab.workspace_id,
         title=tab.title,
         position=tab.position,
         state=tab.state,
+        session_id=tab.session_id,
         exit_code=tab.exit_code,
         error=tab.error,
     )
 
 
-def _workspace(found: Workspace) -> WorkspaceView:
+def _workspace(found: Workspace, copy: RescueCopy | None, place: int) -> WorkspaceView:
     return WorkspaceView(
         id=found.id,
         project=found.project,
@@ -287,4 +343,7 @@ def _workspace(found: Workspace) -> WorkspaceView:
         keep_until=found.keep_until,
         steps=found.steps,
         notes=found.notes,
+        size=found.size,
+        place=place,
+        copy=None if copy is None else copy_view(copy),
     )

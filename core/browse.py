@@ -16,6 +16,29 @@ SHOWN_BYTES_MAX = 512 * 1024
 """The beginning of a file that is shown in a page; all of it can be downloaded."""
 
 
+UPLOAD_BYTES_MAX = 1024 * 1024 * 1024
+"""Largest file that is taken into a workspace."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """A TCP port on which something listens in a workspace.
+
+    Attributes:
+        name: What the devcontainer calls it (`portsAttributes`, `label`); empty without one.
+    """
+
+    number: int
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """All of them, by number."""
+
+    ports: tuple[Port, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One name in a folder.

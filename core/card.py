@@ -1,10 +1,11 @@
 """A card: what people see of a task in a thread, without a vendor's words."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
-from core.ids import DecisionId, RunId, TaskId, WorkspaceId
+from core.ids import DecisionId, RunId, SessionId, TaskId, TerminalId, WorkspaceId
 
 StepMark = Literal["todo", "doing", "done", "warning", "failed", "skipped"]
 
@@ -76,6 +77,21 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Whose terminal has the coding agent's conversation, or gets it once the agent is idle.
+
+    Attributes:
+        text: The same in words.
+    """
+
+    terminal_id: TerminalId
+    by: str
+    since: datetime
+    is_waiting: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
     """Everything about a task that a thread shows; also there as plain text.
 
@@ -85,6 +101,8 @@ class Card:
         facts: `acme/web @ main`, `medium`, `asked by Ana`, `budget $3.00`.
         steps: Empty before the first run is placed.
         notes: Sentences that people should know, such as a recovered image.
+        session_id: The coding agent's conversation, while it can be left to a terminal.
+        holder: Who has it, or waits for it; None while it is the thread's.
         tokens_usd, machine_usd: What the task cost so far.
     """
 
@@ -105,3 +123,5 @@ class Card:
     tokens_usd: Decimal = Decimal(0)
     machine_usd: Decimal = Decimal(0)
     can_stop: bool = False
+    session_id: SessionId | None = None
+    holder: Holder | None = None

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from core.decision import Decision, DecisionKind, DecisionState
-from core.ids import DecisionId
+from core.ids import DecisionId, TerminalId
 from core.session import AgentSession, Prompt, PromptState, SessionState
 from core.wire import SessionEvent
 
@@ -24,6 +24,8 @@ _RECEIPTS: Mapping[str, frozenset[str]] = {
 """What a coding agent may say next of a prompt; a receipt never goes backwards."""
 _ASKED = frozenset({"question", "permission", "plan"})
 """What a coding agent may ask for. A budget is asked for by us alone."""
+_SAID = frozenset({"opened_by_hand"})
+"""Codes of notices that are said in the thread, beside the session's own page."""
 _COST_USD_MAX = 1e9
 """Whatever is above it, or not a number, is no estimate."""
 
@@ -34,6 +36,7 @@ class Folded:
 
     Attributes:
         opened: New questions; one that was withdrawn at once is among them.
+        warnings: What the thread must be told, each with a name of its own.
         heard: Whether there was any event.
     """
 
@@ -41,6 +44,7 @@ class Folded:
     prompts: tuple[Prompt, ...] = ()
     opened: tuple[Decision, ...] = ()
     withdrawn: tuple[Decision, ...] = ()
+    warnings: tuple[tuple[str, str], ...] = ()
     heard: bool = False
 
 
@@ -53,6 +57,7 @@ class _Folding:
     changed: dict[str, Prompt]
     opened: dict[str, Decision]
     withdrawn: dict[str, Decision]
+    warnings: dict[str, str]
 
     def set(self, **values: Any) -> None:
         self.session = replace(self.session, **values)
@@ -78,6 +83,7 @@ def fold(
         changed={},
         opened={},
         withdrawn={},
+        warnings={},
     )
     for event in events:
         if event.offset <= state.session.seen:
@@ -91,6 +97,7 @@ def fold(
         prompts=tuple(state.changed.values()),
         opened=tuple(state.opened.values()),
         withdrawn=tuple(state.withdrawn.values()),
+        warnings=tuple(state.warnings.items()),
         heard=state.session.seen != session.seen,
     )
 
@@ -104,9 +111,12 @@ def _state(now: _Folding, data: Mapping[str, Any]) -> None:
     name = _text(data, "state")
     if name == SessionState.ENDED:
         reason = _text(data, "reason", 2000) or "The coding agent ended."
-        now.set(state=SessionState.ENDED, ended=reason)
+        now.set(state=SessionState.ENDED, ended=reason, terminal_id=None)
+    elif name == SessionState.IN_TERMINAL:
+        terminal = TerminalId(_text(data, "terminal", 200))
+        now.set(state=SessionState.IN_TERMINAL, ended="", terminal_id=terminal)
     elif name in {SessionState.STARTING, SessionState.IDLE, SessionState.BUSY}:
-        now.set(state=SessionState(name), ended="")
+        now.set(state=SessionState(name), ended="", terminal_id=None)
 
 
 def _prompt(now: _Folding, data: Mapping[str, Any]) -> None:
@@ -198,6 +208,11 @@ def _closed(now: _Folding, data: Mapping[str, Any]) -> None:
         now.decisions[request] = changed[request] = over
 
 
+def _notice(now: _Folding, data: Mapping[str, Any]) -> None:
+    if str(data.get("code")) in _SAID:
+        now.warnings[f"{now.session.id}:{now.session.seen}"] = _text(data, "text", 2000)
+
+
 _HANDLERS = {
     "session.state": _state,
     "prompt.state": _prompt,
@@ -205,6 +220,7 @@ _HANDLERS = {
     "turn.end": _turn,
     "background": _background,
     "progress": _progress,
+    "notice": _notice,
     "question.open": _asked,
     "question.closed": _closed,
 }

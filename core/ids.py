@@ -16,8 +16,12 @@ SessionId = NewType("SessionId", str)
 """A UUID4, because Claude Code wants one as the name of a conversation."""
 TerminalId = NewType("TerminalId", str)
 """`t-` and eight hex digits; also a folder's name on the node."""
+RecordingId = NewType("RecordingId", str)
+"""The id of what is recorded: of a session or of a terminal."""
 DecisionId = NewType("DecisionId", str)
 """`{session}:{request}` for what a coding agent asked, `{run}:budget` for what we ask."""
+CopyId = NewType("CopyId", str)
+"""`{workspace}-{n}`: the nth rescue copy of a workspace."""
 OrderId = NewType("OrderId", str)
 """`{object}/{verb}/{n}`: the same order has the same id, however often it is written."""
 ThreadId = NewType("ThreadId", str)

@@ -1,14 +1,16 @@
 """Which node takes which run. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from core.clocks import Clocks
-from core.ids import NodeId
+from core.ids import NodeId, WorkspaceId
 from core.node import Link, Node, NodeState
-from core.project import SIZES, Project
+from core.project import SIZES, Size
 from core.workspace import Workspace, WorkspaceState
+
+_LEAVING = {WorkspaceState.STOPPING, WorkspaceState.DELETING}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,20 +54,22 @@ def room(node: Node, workspaces: Sequence[Workspace]) -> tuple[float, int]:
 
 
 def place(
-    project: Project,
+    size: Size,
     nodes: Sequence[Node],
     links: Mapping[NodeId, Link],
     workspaces: Sequence[Workspace],
     *,
+    chats: Set[WorkspaceId] = frozenset(),
     now: datetime,
     clocks: Clocks,
 ) -> Placement:
     """Choose the fullest node that still has room, so that others can be let go.
 
-    A node smaller than the size that the project asks for takes one workspace when it is empty:
-    this computer is what it is, and its limits hold the workspace to what there is.
+    A node smaller than the size that is asked for takes one workspace when it is empty:
+    this computer is what it is, and its limits hold the workspace to what there is. A workspace
+    with an open chat (`chats`) does not give way.
     """
-    cpus, memory = SIZES[project.size]
+    cpus, memory = SIZES[size]
     best: tuple[tuple[float, int], Node] | None = None
     full: set[NodeId] = set()
     for node in nodes:
@@ -86,14 +90,15 @@ def place(
             reason=f"all {len(full)} nodes are full",
             is_coming=coming,
             is_full=True,
-            idle=_idle([workspace for workspace in workspaces if workspace.node_id in full]),
+            idle=_idle([one for one in workspaces if one.node_id in full], chats),
         )
     return Placement(node=None, reason="no node is up", is_coming=coming)
 
 
-def _idle(workspaces: Sequence[Workspace]) -> Workspace | None:
+def _idle(workspaces: Sequence[Workspace], chats: Set[WorkspaceId]) -> Workspace | None:
     """Return the workspace to let go for another; None also while one is on its way out."""
-    if any(workspace.state is WorkspaceState.DELETING for workspace in workspaces):
+    if any(workspace.state in _LEAVING for workspace in workspaces):
         return None
     kept = [w for w in workspaces if w.state is WorkspaceState.READY and w.run_id is None]
+    kept = [w for w in kept if w.id not in chats]
     return min(kept, key=lambda workspace: workspace.state_since, default=None)

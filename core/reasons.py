@@ -7,12 +7,21 @@ from collections.abc import Mapping
 
 REASONS: Mapping[str, str] = {
     "cancelled": "Stopped as you asked. Reply in this thread to go on.",
+    "chat_closed": "The chat was closed. What was done in it is in the workspace; reply to go on.",
+    "chat_without_workspace": "The workspace of this chat was stopped or taken away. "
+    "Open a new chat in one that is ready.",
     "no_node": "No machine became ready in time. Look at `samovar node list`, "
     "then reply `try again`.",
     "node_lost": "The machine has not answered for too long. What was not pushed is still on it "
     "and is picked up when it comes back; reply to go on.",
     "workspace_timeout": "The workspace was not ready in time. Its build log is on the workspace's "
     "page; mend the devcontainer or reply `try again`.",
+    "no_machine": "No machine became ready in time. Look at `samovar node list`, then try again.",
+    "save_timeout": "The copy of its work was not ready in time. Look at its machine, then "
+    "try again.",
+    "save_failed": "Its machine did not say why. Look at that machine's log, then try again.",
+    "copy_lost": "The copy that its machine had made was not whole. Look at that machine's log, "
+    "then try again.",
     "not_acknowledged": "The coding agent did not take its first prompt in time. "
     "Reply `try again`; if it happens twice, look at `samovar doctor`.",
     "out_of_time": "The run's time was over. What was done until then is kept; reply to go on.",

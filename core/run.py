@@ -35,6 +35,7 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
 
 
+LIVE = tuple(state for state in RunState if state is not RunState.ENDED)
 _LATE = {RunState.CHECKING, RunState.PUBLISHING, RunState.ENDED}
 MOVES: Moves[RunState] = {
     RunState.PLACING: frozenset({RunState.PREPARING, RunState.ENDED}),
@@ -53,7 +54,8 @@ class Run:
     """One attempt at a task.
 
     Attributes:
-        deadline_at: When the state is over time; None in `asking` and `ended`.
+        deadline_at: When the state is over time; None in `asking` and `ended`, and while a chat
+            works.
         verdict: The outcome that is decided and not yet reached: work is being saved.
         reason: One sentence for people: why it ended so and what they can do.
         code: The same for machines; empty when all went well.
@@ -66,6 +68,7 @@ class Run:
         nudges: How often the coding agent was asked to finish properly.
         summary: What the coding agent says it did.
         measured: What we measured: commit, files, checks (see `core.receipt`).
+        chat_in: Of a chat, the workspace that it works in without claiming it.
     """
 
     id: RunId
@@ -94,6 +97,7 @@ class Run:
     measured: dict[str, Any] | None = None
     marks: dict[str, str] | None = None
     version: int = 0
+    chat_in: WorkspaceId | None = None
 
     def moved(self, to: RunState, *, at: datetime, **values: Any) -> "Run":
         """Return this run in state `to`, or raise `TransitionError`."""
@@ -103,3 +107,8 @@ class Run:
     def is_over(self) -> bool:
         """Whether it ended; an end is final."""
         return self.state is RunState.ENDED
+
+    @property
+    def stop_code(self) -> str:
+        """Why it ends when a person stops it: a chat that was closed says so."""
+        return self.code or "cancelled"

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
-from core.ids import PersonId, RunId, SessionId, TaskId, WorkspaceId
+from core.ids import PersonId, RunId, SessionId, TaskId, TerminalId, WorkspaceId
 
 
 class SessionState(StrEnum):
@@ -14,6 +14,7 @@ class SessionState(StrEnum):
     STARTING = "starting"
     IDLE = "idle"
     BUSY = "busy"
+    IN_TERMINAL = "in_terminal"
     ENDED = "ended"
 
 
@@ -32,6 +33,7 @@ class AgentSession:
         turn_text: Its last words.
         ended: Why the process ended, as a sentence; empty while it lives.
         cost_usd: The coding agent's own estimate.
+        terminal_id: The terminal that the conversation was left to, in `in_terminal` alone.
     """
 
     id: SessionId
@@ -53,6 +55,7 @@ class AgentSession:
     turn_text: str = ""
     ended: str = ""
     cost_usd: float = 0.0
+    terminal_id: TerminalId | None = None
     version: int = 0
 
 

@@ -10,8 +10,12 @@ from core.moves import Moves, moved
 
 
 class TerminalState(StrEnum):
-    """Where a terminal is. An end is final: a new shell is a new terminal."""
+    """Where a terminal is. An end is final: a new shell is a new terminal.
 
+    `waiting` is for a session's terminal alone: until its coding agent is idle.
+    """
+
+    WAITING = "waiting"
     OPENING = "opening"
     OPEN = "open"
     CLOSING = "closing"
@@ -19,8 +23,12 @@ class TerminalState(StrEnum):
 
 
 LIVE = tuple(state for state in TerminalState if state is not TerminalState.EXITED)
+"""While a session's terminal is live, and not waiting, it alone has the conversation."""
 
 MOVES: Moves[TerminalState] = {
+    TerminalState.WAITING: frozenset(
+        {TerminalState.OPENING, TerminalState.CLOSING, TerminalState.EXITED}
+    ),
     TerminalState.OPENING: frozenset(
         {TerminalState.OPEN, TerminalState.CLOSING, TerminalState.EXITED}
     ),
@@ -37,7 +45,8 @@ class Terminal:
     Attributes:
         title: As its tab shows it; people may change it.
         position: Place among the tabs of its workspace, from left to right.
-        session_id: The coding agent's session that is open in it; None for a shell.
+        session_id: The coding agent's session that is open in it; None for a shell. A session has
+            at most one live terminal: that is the lease on its conversation.
         exit_code: Of the shell; minus a signal's number; None while it lives or where nobody knows.
         error: Why it could not be opened or how else it ended, as a sentence.
         container: Docker's id of the container that it was ordered for; it ends with that one.

@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from core.card import Card, CheckLine, Question, Result, Step, StepMark
+from core.card import Card, CheckLine, Holder, Question, Result, Step, StepMark
 from core.decision import Decision, DecisionState
 from core.ledger import NAMES
 from core.node import Node, NodeState
 from core.project import Project
 from core.receipt import checks_in, collected_in, measured_lines, size_of
 from core.run import Outcome, Run, RunState
-from core.session import AgentSession
+from core.session import AgentSession, SessionState
 from core.task import Task, TaskState
+from core.terminal import Terminal, TerminalState
 from core.workspace import Workspace, WorkspaceState
 
 STEPS: tuple[tuple[str, tuple[RunState, ...]], ...] = (
@@ -23,6 +24,7 @@ STEPS: tuple[tuple[str, tuple[RunState, ...]], ...] = (
     ("Checks", (RunState.CHECKING,)),
     ("Pull request", (RunState.PUBLISHING,)),
 )
+_CHAT_STEPS = tuple(step for step in STEPS if step[0] == "Agent")
 _FAILED = {Outcome.FAILED, Outcome.BLOCKED, Outcome.CANCELLED}
 
 
@@ -32,6 +34,7 @@ class TaskRecords:
 
     Attributes:
         run: The newest run; None before the first.
+        terminal: The live one of its agent session.
         usual_s: Median seconds of each step in this project's history.
         position: Place in the queue, 0 when it is not queued.
         names: Display names by person.
@@ -44,6 +47,7 @@ class TaskRecords:
     node: Node | None = None
     workspace: Workspace | None = None
     session: AgentSession | None = None
+    terminal: Terminal | None = None
     decisions: Sequence[Decision] = ()
     tokens_usd: Decimal = Decimal(0)
     usual_s: Mapping[str, float] | None = None
@@ -73,7 +77,28 @@ def card(records: TaskRecords) -> Card:
         page_url=records.page_url,
         tokens_usd=records.tokens_usd,
         can_stop=not task.state.is_over,
+        session_id=run.session_id if run is not None and _is_at_work(records, run) else None,
+        holder=_holder(records) if is_live else None,
     )
+
+
+def _is_at_work(records: TaskRecords, run: Run) -> bool:
+    session = records.session
+    is_alive = session is not None and session.state is not SessionState.ENDED
+    return is_alive and run.state in {RunState.WORKING, RunState.ASKING}
+
+
+def _holder(records: TaskRecords) -> Holder | None:
+    terminal = records.terminal
+    if terminal is None:
+        return None
+    by, since = _name(records, terminal.opened_by), terminal.state_since
+    is_waiting = terminal.state is TerminalState.WAITING
+    if is_waiting:
+        text = f"goes to a terminal of {by} when it is idle"
+    else:
+        text = f"in the terminal since {since:%H:%M} UTC, by {by}"
+    return Holder(terminal_id=terminal.id, by=by, since=since, is_waiting=is_waiting, text=text)
 
 
 def _name(records: TaskRecords, person: str) -> str:
@@ -84,7 +109,9 @@ def _facts(records: TaskRecords) -> tuple[str, ...]:
     task, project, run = records.task, records.project, records.run
     base = project.branch or (records.workspace.base if records.workspace else "")
     budget = project.budget_usd if run is None else run.budget_usd
+    chat = () if run is None or run.chat_in is None else (f"chat in {run.chat_in}",)
     return (
+        *chat,
         f"{project.repository} @ {base}" if base else project.repository,
         project.size,
         f"asked by {_name(records, task.asked_by)}",
@@ -119,7 +146,7 @@ def _steps(records: TaskRecords, run: Run) -> list[Step]:
     order = [name for name, _ in STEPS if name in took]
     current = order[-1] if order else ""
     lines = []
-    for name, _ in STEPS:
+    for name, _ in STEPS if run.chat_in is None else _CHAT_STEPS:
         mark: StepMark = "todo" if name not in took else "done"
         if name == current and not run.is_over:
             mark = "doing"
@@ -187,12 +214,16 @@ def _workspace_text(records: TaskRecords, run: Run) -> str:  # noqa: ARG001  one
 
 
 def _agent_text(records: TaskRecords, run: Run) -> str:
-    session = records.session
+    session, holder = records.session, _holder(records)
+    if holder is not None and not holder.is_waiting and not run.is_over:
+        return holder.text
     if run.state is RunState.ASKING:
         return "waits for your answer"
     if run.state is RunState.STARTING:
         return "starting Claude Code"
     if run.state is RunState.WORKING:
+        if run.chat_in is not None and session is not None and session.state is SessionState.IDLE:
+            return "waits for your words"
         return (session.progress if session else "") or "working"
     return "done" if run.verdict not in _FAILED else "stopped"
 
@@ -244,6 +275,8 @@ def headline(task: Task, run: Run) -> str:
         return f"PR #{task.pull_number} {task.title}{draft}"
     if run.verdict is Outcome.ANSWER:
         return "Answered"
+    if run.code == "chat_closed":
+        return "Closed"
     return {
         Outcome.PUSHED: f"Pushed to {task.branch}",
         Outcome.NO_CHANGE: "Nothing was changed",

@@ -180,6 +180,7 @@ class CreateWorkspace:
         devcontainer: Name of the configuration below `.devcontainer/`, empty for the default.
         image: Default image, for repositories without a configuration and as last resort.
         allow: Policy findings that the project permits, by code.
+        restore: SHA-256 of the rescue copy that is put into the fresh checkout; empty for none.
     """
 
     KIND: ClassVar[str] = "create_workspace"
@@ -194,6 +195,7 @@ class CreateWorkspace:
     devcontainer: str
     image: str
     allow: tuple[str, ...] = ()
+    restore: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +207,8 @@ class WorkspaceReady:
         token_hash: SHA-256, in hex, of the workspace token that the node made.
         recovered: Why a fall-back image is used; empty if the repository's own one is.
         notes: Sentences for the card, such as what the policy removed.
+        restored: Sentences: what was put back from a rescue copy (commits, stash, changed files,
+            untracked, conversations, terminal history) and what could not come back.
     """
 
     workspace: WorkspaceId
@@ -217,6 +221,49 @@ class WorkspaceReady:
     token_hash: str
     recovered: str = ""
     notes: tuple[str, ...] = ()
+    restored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveWorkspace:
+    """Make a rescue copy of the workspace, read back and compared; the answer is `Saved`.
+
+    The terminals and sessions in it have been ended before or are ended by it.
+    """
+
+    KIND: ClassVar[str] = "save_workspace"
+    workspace: WorkspaceId
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """Answer to `SaveWorkspace`.
+
+    Attributes:
+        sha256: Of the copy, in hex; it is on the node until `DropCopy`.
+        branch: What is checked out; empty for no branch.
+        head: Its commit, empty before the first one.
+        base_commit: Where the work starts.
+        left_out: The first 100 things that are not in the copy, sentences or names.
+        left_out_count: How many there are in all.
+    """
+
+    sha256: str
+    size_bytes: int
+    branch: str
+    head: str
+    base_commit: str
+    left_out: tuple[str, ...] = ()
+    left_out_count: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropCopy:
+    """The control plane has the copy: the node may remove its own; gone already is fine."""
+
+    KIND: ClassVar[str] = "drop_copy"
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +283,7 @@ class StartSession:
         mode: Permission mode in Claude Code's words.
         continues: Earlier session of the same workspace whose conversation goes on in this one
             (a fork: the earlier one is not written to); empty for a new conversation.
+        is_chat: Whether people talk to it as long as they like: it is not reminded of an end.
     """
 
     KIND: ClassVar[str] = "start_session"
@@ -246,6 +294,7 @@ class StartSession:
     frame: str
     mode: str = "bypassPermissions"
     continues: str = ""
+    is_chat: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -411,8 +460,35 @@ class CloseTerminal:
     terminal: TerminalId
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandOver:
+    """End the coding agent and open its conversation in a terminal, which alone writes to it then.
+
+    A turn that runs is interrupted. It is done once per terminal, also if that has ended since.
+    """
+
+    KIND: ClassVar[str] = "hand_over"
+    session: SessionId
+    workspace: WorkspaceId
+    terminal: TerminalId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeBack:
+    """End what is left of a session's terminal and let the coding agent go on by itself.
+
+    A session that is not in this terminal stays as it is.
+    """
+
+    KIND: ClassVar[str] = "take_back"
+    session: SessionId
+    terminal: TerminalId
+
+
 OrderBody = (
     CreateWorkspace
+    | SaveWorkspace
+    | DropCopy
     | DeleteWorkspace
     | StartSession
     | SendPrompt
@@ -424,11 +500,17 @@ OrderBody = (
     | Push
     | OpenTerminal
     | CloseTerminal
+    | SaveWorkspace
+    | DropCopy
+    | HandOver
+    | TakeBack
 )
 ORDERS: Mapping[str, type[OrderBody]] = {
     kind.KIND: kind
     for kind in (
         CreateWorkspace,
+        SaveWorkspace,
+        DropCopy,
         DeleteWorkspace,
         StartSession,
         SendPrompt,
@@ -440,6 +522,10 @@ ORDERS: Mapping[str, type[OrderBody]] = {
         Push,
         OpenTerminal,
         CloseTerminal,
+        SaveWorkspace,
+        DropCopy,
+        HandOver,
+        TakeBack,
     )
 }
 
@@ -554,9 +640,9 @@ class SessionEvents:
 
 
 EVENT_KINDS: Mapping[str, str] = {
-    "session.state": "state: starting|idle|busy|ended, reason, exit_code?",
+    "session.state": "state: starting|idle|busy|in_terminal|ended, reason, exit_code?, terminal?",
     "prompt.state": "prompt, state: queued|started|completed|cancelled|ambiguous|lost",
-    "message.user": "prompt?, text",
+    "message.user": "prompt?, text, terminal?: where it was typed",
     "message.text": "message, text, parent?",
     "message.thinking": "message, text, parent?",
     "message.reset": "message: a retry threw its partial text away",
@@ -632,7 +718,7 @@ class OpenStream:
     """The control plane waits at `/node/v1/stream/{ticket}` for the named thing.
 
     Attributes:
-        what: `build_log`, `bundle`, `rescue`, `recording`, `folder`, `file` or `changes`.
+        what: `build_log`, `bundle`, `rescue`, `recording`, `folder`, `file`, `changes` or `ports`.
         name: Which one: a workspace id, a bundle's file name, a rescue copy's SHA-256,
             `{workspace}/{terminal}`, `{workspace}/{percent-encoded path}`.
         offset_bytes: Where to begin in it, where that can be.
@@ -662,6 +748,45 @@ class ViewTerminal:
     writes: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectPort:
+    """Somebody waits at `/node/v1/stream/{ticket}` for a TCP connection to a port of a workspace.
+
+    The node says an empty message once it is connected; from then on each message is bytes of the
+    connection, both ways. Without a connection it closes with `CLOSE_MISSING`, and the code of why
+    not is the reason. The end of what the workspace says is the close code 1000.
+    """
+
+    TYPE: ClassVar[str] = "connect_port"
+    ticket: str
+    workspace: WorkspaceId
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutFile:
+    """Somebody waits at `/node/v1/stream/{ticket}` to write a file of a workspace.
+
+    The node says an empty message once it takes the file; then come its bytes, and an empty message
+    after the last. When the file is in its place, whole, the node says an empty message. A refusal
+    is a close with `CLOSE_MISSING`, and its code is the reason; then nothing was changed.
+
+    Attributes:
+        path: Percent-encoded, below the checkout; see `core.browse`.
+        size_bytes: How many will come; -1 where nobody knows.
+        replaces: Whether a file that is there may be replaced.
+    """
+
+    TYPE: ClassVar[str] = "put_file"
+    ticket: str
+    workspace: WorkspaceId
+    path: str
+    size_bytes: int = -1
+    replaces: bool = False
+
+
+Pipe = ConnectPort | PutFile
+"""What a stream by ticket may be for, besides a viewer, where both sides speak."""
 Report = OrderAnswer | WorkspaceStep | SessionEvents | TerminalExited
 """What a node's spool keeps until the control plane has stored it."""
 REPORTS: Mapping[str, type[Report]] = {
@@ -685,6 +810,8 @@ Message = (
     | OpenStream
     | TerminalExited
     | ViewTerminal
+    | ConnectPort
+    | PutFile
 )
 
 

@@ -24,11 +24,11 @@ class WorkspaceState(StrEnum):
 
 _DOWN = {WorkspaceState.DELETING}
 MOVES: Moves[WorkspaceState] = {
-    WorkspaceState.REQUESTED: frozenset({WorkspaceState.BUILDING} | _DOWN),
+    WorkspaceState.REQUESTED: frozenset({WorkspaceState.BUILDING, WorkspaceState.STOPPED} | _DOWN),
     WorkspaceState.BUILDING: frozenset({WorkspaceState.READY, WorkspaceState.STOPPING} | _DOWN),
     WorkspaceState.READY: frozenset({WorkspaceState.BUILDING, WorkspaceState.STOPPING} | _DOWN),
-    WorkspaceState.STOPPING: frozenset({WorkspaceState.STOPPED} | _DOWN),
-    WorkspaceState.STOPPED: frozenset({WorkspaceState.BUILDING} | _DOWN),
+    WorkspaceState.STOPPING: frozenset({WorkspaceState.STOPPED, WorkspaceState.BUILDING} | _DOWN),
+    WorkspaceState.STOPPED: frozenset({WorkspaceState.REQUESTED} | _DOWN),
     WorkspaceState.DELETING: frozenset({WorkspaceState.GONE}),
     WorkspaceState.GONE: frozenset(),
 }
@@ -39,7 +39,8 @@ class Workspace:
     """A checkout in a container.
 
     Attributes:
-        task_id: The task it was made for.
+        task_id: The task it was made for; empty for one that was made by hand.
+        node_id: Where it is; empty while it is stopped or waits for a machine.
         run_id: The run that works in it now; None between runs.
         attempt: Counts rebuilds; logs, labels and errors belong to one.
         base: Branch that the work started from.
@@ -50,7 +51,7 @@ class Workspace:
         steps: `[{step, state, at, text}]` of this attempt, oldest first.
         code: Why it cannot be made, for machines.
         error: The same as a sentence.
-        keep_until: Until when it stays without a run.
+        keep_until: Until when it stays without a run; of a stopped one, until when it is kept.
     """
 
     id: WorkspaceId

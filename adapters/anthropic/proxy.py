@@ -93,7 +93,8 @@ class ModelProxy:
 
     async def _admit(self, scope: Scope, receive: Receive, path: str) -> Call | Refusal:
         headers = asgi.request_headers(scope)
-        grant = await self._grants.grant(asgi.token(headers))
+        session = dict(headers).get("x-claude-code-session-id", "")
+        grant = await self._grants.grant(asgi.token(headers), session=session)
         if grant is None:
             return answers.UNKNOWN_TOKEN
         if scope["method"] != "POST" or path not in PATHS:
@@ -111,7 +112,7 @@ class ModelProxy:
         return Call(
             grant=grant,
             model=model,
-            session=dict(headers).get("x-claude-code-session-id", ""),
+            session=session,
             is_billed=is_billed,
             question=Question(
                 target=f"{path}?{query}" if query else path,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -10,7 +10,7 @@ from core.errors import NotFoundError, UnavailableError
 from core.ids import NodeId, ReplicaId, TerminalId, WorkspaceId
 from core.ports.nodes import AgentInfo, LinkStore
 from core.viewing import View, ViewClosedError
-from core.wire import Hello, Order, OrderAnswer, Report, SessionDelta, ViewTerminal
+from core.wire import Hello, Order, OrderAnswer, Pipe, Report, SessionDelta, ViewTerminal
 
 DELTAS_MAX = 1000
 T = TypeVar("T")
@@ -28,8 +28,8 @@ class _Agent:
     answers: dict[str, OrderAnswer] = field(default_factory=dict)
 
 
-Shown = Callable[[ViewTerminal, View], Awaitable[None]]
-"""What a node does with a viewer, at its end of the view. It is over when this returns."""
+Shown = Callable[[ViewTerminal | Pipe, View], Awaitable[None]]
+"""What a node does with a viewer or a pipe, at its end. It is over when this returns."""
 
 
 class _End:
@@ -126,12 +126,21 @@ class MemoryNodes:
         writes: bool,
     ) -> AsyncGenerator[View]:
         """See `Nodes.view`."""
-        agent = self._agents.get(node)
-        if agent is None or self._shown is None:
-            raise UnavailableError("Node", f"{node} is not connected")
         asked = ViewTerminal(
             ticket="", workspace=workspace, terminal=terminal, viewer=viewer, writes=writes
         )
+        async with self._asked(node, asked) as view:
+            yield view
+
+    def pipe(self, node: NodeId, wanted: Pipe) -> AbstractAsyncContextManager[View]:
+        """See `Nodes.pipe`."""
+        return self._asked(node, wanted)
+
+    @asynccontextmanager
+    async def _asked(self, node: NodeId, asked: ViewTerminal | Pipe) -> AsyncGenerator[View]:
+        agent = self._agents.get(node)
+        if agent is None or self._shown is None:
+            raise UnavailableError("Node", f"{node} is not connected")
         viewing, showing = a_view()
         agent.viewers.create_task(_show(self._shown, asked, showing))
         try:
@@ -188,7 +197,7 @@ class MemoryNodes:
                 agent.answers[order.id] = report
 
 
-async def _show(shown: Shown, asked: ViewTerminal, showing: View) -> None:
+async def _show(shown: Shown, asked: ViewTerminal | Pipe, showing: View) -> None:
     code = 1006
     try:
         with suppress(ViewClosedError):

@@ -20,6 +20,7 @@ from core.wire import (
     FrameError,
     NodeStatus,
     OpenStream,
+    Pipe,
     Report,
     SessionDelta,
     ViewTerminal,
@@ -83,7 +84,7 @@ class Connection:
             group.create_task(self._send_orders())
             group.create_task(self._keep_status())
 
-    async def open_stream(self, wanted: OpenStream | ViewTerminal) -> None:
+    async def open_stream(self, wanted: OpenStream | ViewTerminal | Pipe) -> None:
         """Tell the node to dial a ticket's address."""
         await self._end.send(wanted)
 

@@ -20,6 +20,7 @@ from core.wire import (
     FrameError,
     Hello,
     OpenStream,
+    Pipe,
     SessionDelta,
     ViewTerminal,
     Welcome,
@@ -87,7 +88,7 @@ class Links:
         finally:
             self._listeners.discard(queue)
 
-    async def open_stream(self, node: NodeId, wanted: OpenStream | ViewTerminal) -> None:
+    async def open_stream(self, node: NodeId, wanted: OpenStream | ViewTerminal | Pipe) -> None:
         """Tell a node to dial a ticket's address.
 
         Raises:

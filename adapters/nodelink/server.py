@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TypedDict
 
@@ -24,7 +25,7 @@ from core.ids import NodeId, ReplicaId, TerminalId, WorkspaceId
 from core.ports.enrolment import Enrolment
 from core.ports.nodes import AgentInfo, LinkStore
 from core.viewing import View
-from core.wire import OpenStream, SessionDelta, ViewTerminal
+from core.wire import OpenStream, Pipe, SessionDelta, ViewTerminal
 
 log = structlog.get_logger(__name__)
 
@@ -119,6 +120,16 @@ class NodeLink:
                 ticket=ticket, workspace=workspace, terminal=terminal, viewer=viewer, writes=writes
             )
             await self.links.open_stream(node, wanted)
+
+        async with self._tickets.dialled(node, ask) as socket:
+            yield ViewSocket(socket)
+
+    @asynccontextmanager
+    async def pipe(self, node: NodeId, wanted: Pipe) -> AsyncGenerator[View]:
+        """See `Nodes.pipe`. With several replicas it is as with `view`."""
+
+        async def ask(ticket: str) -> None:
+            await self.links.open_stream(node, replace(wanted, ticket=ticket))
 
         async with self._tickets.dialled(node, ask) as socket:
             yield ViewSocket(socket)

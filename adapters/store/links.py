@@ -24,9 +24,10 @@ from adapters.store.schema import (
 from adapters.store.store import SqlStore, answered
 from adapters.store.transaction import Tx, now_ms
 from core.clocks import Clock
-from core.ids import NodeId, ReplicaId, SessionId, TaskId
+from core.ids import NodeId, ReplicaId, RunId, SessionId, TaskId
 from core.node import Link
 from core.order import NodeOrder
+from core.plan.recording import wanted
 from core.plan.step import told
 from core.ports.store import Touch, Update, Wake
 from core.terminal import Terminal, TerminalState
@@ -221,8 +222,9 @@ class SqlLinkStore:
     async def _heard_exit(self, tx: Tx, node: NodeId, message: TerminalExited) -> None:
         """Note how a terminal ended; one that has ended already stays as it is."""
         query = (
-            sa.select(TERMINAL, WORKSPACE.c.task_id)
+            sa.select(TERMINAL, WORKSPACE.c.task_id, AGENT_SESSION.c.run_id)
             .join(WORKSPACE, WORKSPACE.c.id == TERMINAL.c.workspace_id)
+            .outerjoin(AGENT_SESSION, AGENT_SESSION.c.id == TERMINAL.c.session_id)
             .where(
                 TERMINAL.c.id == message.terminal,
                 WORKSPACE.c.id == message.workspace,
@@ -246,11 +248,14 @@ class SqlLinkStore:
             "terminal.exited",
             f"terminal:{terminal.id}",
             at=exited.state_since,
-            task_id=TaskId(rows[0]["task_id"]),
+            task_id=TaskId(rows[0]["task_id"]) or None,
             exit_code=exited.exit_code,
             error=exited.error,
         )
-        await writing.write(tx, [Update(exited), fact], None)
+        more = wanted(terminal, at=exited.state_since)
+        run_id = rows[0]["run_id"]
+        woken = [] if run_id is None else [Wake("run", RunId(run_id))]
+        await writing.write(tx, [Update(exited), fact, *more, *woken], None)
 
     async def _heard_events(self, node: NodeId, seq: int, message: SessionEvents) -> None:
         if await self._node_of(message.session) != node:
@@ -341,5 +346,5 @@ async def _heard_step(tx: Tx, node: NodeId, message: WorkspaceStep) -> None:
         .where(column.id == message.workspace)
         .values(version=column.version + 1, **values)
     )
-    woken = await writing.touch(tx, Touch(TaskId(row.task_id)))
+    woken = await writing.touch(tx, Touch(TaskId(row.task_id))) if row.task_id else []
     await writing.wake(tx, [*woken, Wake("workspace", message.workspace)])

@@ -12,13 +12,17 @@ from sqlalchemy.schema import SchemaItem
 
 from adapters.store.rows import shape
 from core.access import BrowserSession, DoorKey, Person, Ticket
+from core.chat import Chat
 from core.decision import Decision
 from core.event import Event
 from core.message import Post, Said, Thread
 from core.node import Link, Node
 from core.order import NodeOrder
 from core.ports.work import SUSPECT
+from core.preview import Preview, PreviewKey
 from core.project import Project
+from core.recording import Recording
+from core.rescue import RescueCopy
 from core.run import Run
 from core.session import AgentSession, Prompt
 from core.task import Task
@@ -67,6 +71,7 @@ RUN = _noun(
     _only("only_one_live_run_per_task", "task_id", where="state <> 'ended'"),
     _index("ix_run_task", "task_id"),
     _index("ix_run_live", "state", where="state <> 'ended'"),
+    _index("ix_run_chat", "chat_in", where="chat_in IS NOT NULL"),
 )
 NODE = _noun(
     "node",
@@ -134,11 +139,36 @@ PERSON = _noun("person", Person, ["id"])
 TICKET = _noun("ticket", Ticket, ["id"])
 BROWSER_SESSION = _noun("browser_session", BrowserSession, ["id"])
 DOOR_KEY = _noun("door_key", DoorKey, ["id"])
-TERMINAL = _noun("terminal", Terminal, ["id"], _index("ix_terminal_workspace", "workspace_id"))
+
+RECORDING = _noun("recording", Recording, ["id"], _index("ix_recording_workspace", "workspace_id"))
+RESCUE_COPY = _noun(
+    "rescue_copy",
+    RescueCopy,
+    ["id"],
+    _only("only_one_current_copy", "workspace_id", where="state IN ('wanted', 'kept')"),
+    _index("ix_rescue_copy_workspace", "workspace_id"),
+    _index("ix_rescue_copy_there", "state", where="state <> 'gone'"),
+)
+CHAT = _noun("chat", Chat, ["id"], _index("ix_chat_workspace", "workspace_id"))
+TERMINAL = _noun(
+    "terminal",
+    Terminal,
+    ["id"],
+    _only("only_one_live_terminal_per_session", "session_id", where="state <> 'exited'"),
+    _index("ix_terminal_workspace", "workspace_id"),
+)
+PREVIEW = _noun("preview", Preview, ["id"], _index("ix_preview_workspace", "workspace_id"))
+PREVIEW_KEY = _noun(
+    "preview_key",
+    PreviewKey,
+    ["id"],
+    _index("ix_preview_key_links", "workspace_id", "port", where="person_id IS NULL"),
+)
 
 TABLES: Mapping[type[Any], sa.Table] = {
     AgentSession: AGENT_SESSION,
     BrowserSession: BROWSER_SESSION,
+    Chat: CHAT,
     Decision: DECISION,
     DoorKey: DOOR_KEY,
     Link: LINK,
@@ -146,8 +176,12 @@ TABLES: Mapping[type[Any], sa.Table] = {
     NodeOrder: NODE_ORDER,
     Person: PERSON,
     Post: OUTBOX,
+    Preview: PREVIEW,
+    PreviewKey: PREVIEW_KEY,
     Project: PROJECT,
     Prompt: PROMPT,
+    Recording: RECORDING,
+    RescueCopy: RESCUE_COPY,
     Run: RUN,
     Said: INBOX,
     Task: TASK,

@@ -32,11 +32,13 @@ from core.ids import (
 )
 from core.ledger import Spread, Start, usual_of
 from core.ports.commands import (
+    ChatView,
     Commands,
     Heard,
     NodeView,
     TaskView,
     TerminalView,
+    When,
     Words,
     WorkspaceView,
 )
@@ -169,6 +171,12 @@ class NewTerminal(BaseModel):
     title: str = Field(default="", max_length=TITLE_CHARS_MAX)
 
 
+class SessionOpening(BaseModel):
+    """When a busy agent's conversation is opened: once it is `idle`, or `now`; else it is not."""
+
+    when: When = ""
+
+
 class TerminalChange(BaseModel):
     """What is to be different. Places count from 0, from left to right."""
 
@@ -180,6 +188,19 @@ class Terminals(BaseModel):
     """From left to right."""
 
     terminals: Sequence[TerminalView]
+
+
+class NewChat(BaseModel):
+    """The first words of a chat. The same `key` opens one."""
+
+    text: str = Field(min_length=1, max_length=TEXT_CHARS_MAX)
+    key: str | None = Field(default=None, min_length=1, max_length=200)
+
+
+class Chats(BaseModel):
+    """The conversation of the workspace's task, then its chats from left to right."""
+
+    chats: Sequence[ChatView]
 
 
 class Link(BaseModel):
@@ -430,6 +451,20 @@ async def open_terminal(
     return await commands.open_terminal(actor, WorkspaceId(workspace_id), title=body.title)
 
 
+@router.post("/sessions/{session_id}/terminal", status_code=201)
+async def open_session(
+    session_id: str, body: SessionOpening, actor: Actor, commands: Injected
+) -> TerminalView:
+    """Leave an agent's conversation to a terminal. It is `waiting` until the agent is idle."""
+    return await commands.open_session(actor, SessionId(session_id), when=body.when)
+
+
+@router.delete("/sessions/{session_id}/terminal", status_code=204)
+async def return_session(session_id: str, actor: Actor, commands: Injected) -> None:
+    """Give an agent's conversation back to its thread. Given back already is fine."""
+    await commands.return_session(actor, SessionId(session_id))
+
+
 @router.patch("/terminals/{terminal_id}", status_code=204)
 async def change_terminal(
     terminal_id: str, body: TerminalChange, actor: Actor, commands: Injected
@@ -444,6 +479,34 @@ async def change_terminal(
 async def close_terminal(terminal_id: str, actor: Actor, commands: Injected) -> None:
     """End what runs in a terminal and take its tab away. Closed already is fine."""
     await commands.close_terminal(actor, TerminalId(terminal_id))
+
+
+@router.get("/workspaces/{workspace_id}/chats")
+async def list_chats(workspace_id: str, actor: Actor, commands: Injected) -> Chats:
+    """Return the conversations of a workspace."""
+    return Chats(chats=await commands.chats(actor, WorkspaceId(workspace_id)))
+
+
+@router.post("/workspaces/{workspace_id}/chats", status_code=201)
+async def open_chat(
+    workspace_id: str, body: NewChat, actor: Actor, commands: Injected, surface: Surface
+) -> ChatView:
+    """Open a chat. It is a task: go on with that one's replies, stop and events."""
+    key = body.key or secrets.token_hex(16)
+    workspace = WorkspaceId(workspace_id)
+    return await commands.new_chat(actor, workspace, body.text, surface=surface, key=key)
+
+
+@router.patch("/chats/{chat_id}", status_code=204)
+async def change_chat(chat_id: str, body: TerminalChange, actor: Actor, commands: Injected) -> None:
+    """Give a chat's tab another title or another place."""
+    await commands.change_chat(actor, TaskId(chat_id), title=body.title, position=body.position)
+
+
+@router.delete("/chats/{chat_id}", status_code=204)
+async def close_chat(chat_id: str, actor: Actor, commands: Injected) -> None:
+    """End a chat and take its tab away. Closed already is fine."""
+    await commands.close_chat(actor, TaskId(chat_id))
 
 
 @router.websocket("/terminals/{terminal_id}/view")

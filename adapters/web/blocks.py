@@ -20,7 +20,11 @@ _SILENT = frozenset({"prompt.state", "complete"})
 _FILE_KEYS = ("file_path", "notebook_path")
 """How Claude Code's own tools name a file in their input."""
 FILE_CHARS_MAX = 1000
-_LOUD_STATES = frozenset({"starting", "ended"})
+_STATES = {
+    "starting": "The coding agent starts",
+    "in_terminal": "The conversation is in a terminal",
+    "ended": "The coding agent has ended",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,7 @@ class Block:
         into: Id of the block that it completes, empty if it stands alone.
         raw: Where the whole event is.
         file: Address of the file that a tool was told to read or write.
+        film: Address of the second of the recording at which a tool was called.
         outcome: The completing block, where both are on one page.
     """
 
@@ -50,6 +55,7 @@ class Block:
     is_nested: bool = False
     raw: str = ""
     file: str = ""
+    film: str = ""
     outcome: "Block | None" = None
 
 
@@ -57,7 +63,7 @@ def block(event: SessionEvent) -> Block | None:
     """Return what a page shows of `event`, or None. Data of the wrong shape is shown as text."""
     data = event.data
     kind = event.kind
-    if kind in _SILENT or (kind == "session.state" and _text(data, "state") not in _LOUD_STATES):
+    if kind in _SILENT or (kind == "session.state" and _text(data, "state") not in _STATES):
         return None
     shown = Block(
         id=f"e-{event.session[-12:]}-{event.offset}",
@@ -81,6 +87,7 @@ def _tool(shown: Block, event: SessionEvent) -> Block:
         text=title,
         input=_input(event.data.get("input")),
         file=_file(event),
+        film=f"/recordings/{event.session}?event={event.offset}",
     )
 
 
@@ -94,6 +101,10 @@ def _file(event: SessionEvent) -> str:
 
 def _is_map(value: object) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(value, Mapping)
+
+
+def _user(shown: Block, event: SessionEvent) -> Block:
+    return replace(shown, title="terminal" if event.data.get("terminal") else "")
 
 
 def _tool_end(shown: Block, event: SessionEvent) -> Block:
@@ -115,8 +126,7 @@ def _tool_id(event: SessionEvent) -> str:
 
 
 def _state(shown: Block, event: SessionEvent) -> Block:
-    state, reason = _text(event.data, "state"), _text(event.data, "reason")
-    words = "The coding agent starts" if state == "starting" else "The coding agent has ended"
+    words, reason = _STATES[_text(event.data, "state")], _text(event.data, "reason")
     return replace(shown, text=f"{words}: {reason}" if reason else words)
 
 
@@ -158,6 +168,7 @@ def _turn_end(shown: Block, event: SessionEvent) -> Block:
 
 
 _SPECIAL = {
+    "message.user": _user,
     "tool.start": _tool,
     "tool.end": _tool_end,
     "session.state": _state,

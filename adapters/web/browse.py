@@ -5,6 +5,7 @@ that names that are no UTF-8 arrive as they are.
 """
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from urllib.parse import quote, unquote_to_bytes
@@ -18,7 +19,7 @@ from adapters.web.diff import LINES_MAX, parsed
 from adapters.web.highlight import coloured
 from adapters.web.render import page
 from core.access import Person
-from core.browse import ENTRIES_MAX, SHOWN_BYTES_MAX, Listing
+from core.browse import ENTRIES_MAX, SHOWN_BYTES_MAX, UPLOAD_BYTES_MAX, Listing
 from core.ids import SessionId, WorkspaceId
 
 router = APIRouter()
@@ -43,7 +44,15 @@ async def files_page(workspace_id: str, path: str, actor: Actor, commands: Injec
         listing = await commands.folder(actor, workspace, path)
         entries = listing.entries[:ENTRIES_MAX]
         listing = Listing(entries=entries, is_cut=listing.is_cut or entries != listing.entries)
-        return await _html("folder.html", actor, listing=listing, readable=readable, **shown)
+        return await _html(
+            "folder.html",
+            actor,
+            listing=listing,
+            readable=readable,
+            names=json.dumps([entry.name for entry in entries]),
+            most=UPLOAD_BYTES_MAX,
+            **shown,
+        )
     async with aclosing(commands.file(actor, workspace, path)) as chunks:
         data = await _beginning(chunks)
     is_cut = len(data) > SHOWN_BYTES_MAX

@@ -62,7 +62,7 @@ async def enter(
     if stranger is not None:
         return _refused(_is_anothers(guest, stranger))
     handed = await doors.spend(link)
-    return _refused(OVER) if handed is None else _over_to(request, guest.workspace, handed)
+    return _refused(OVER) if handed is None else over_to(request, guest.workspace, handed)
 
 
 @router.post("/workspaces/{workspace_id}/enter")
@@ -74,7 +74,7 @@ async def enter_signed_in(
     if workspace.state in {"deleting", "gone"}:
         raise DeletedError(f"Workspace {workspace.id} was deleted. Reply in its task's thread.")
     doors: Doors = request.app.state.doors
-    return _over_to(request, workspace.id, await doors.hand_over(actor, workspace.id))
+    return over_to(request, workspace.id, await doors.hand_over(actor, workspace.id))
 
 
 async def _other(request: Request, guest: Guest) -> Person | None:
@@ -91,14 +91,22 @@ def _is_anothers(guest: Guest, stranger: Person) -> str:
     )
 
 
-def _over_to(request: Request, workspace: WorkspaceId, handed: str) -> Response:
+def over_to(
+    request: Request, workspace: WorkspaceId, handed: str, *, terminal: str = ""
+) -> Response:
+    """Lead a browser into a workspace with a pass, to one of its terminals if one is named.
+
+    Raises:
+        UserError: Workspaces have no addresses here.
+    """
     hosts: Hosts = request.app.state.hosts
     if not hosts.domain:
         raise UserError(
             "Workspaces have no addresses here. Whoever runs Samovar sets [server] domain.",
             code="no_domain",
         )
-    return RedirectResponse(f"{hosts.origin(workspace)}/enter?handed={quote(handed)}", 303)
+    place = f"#{quote(terminal)}" if terminal else ""
+    return RedirectResponse(f"{hosts.origin(workspace)}/enter?handed={quote(handed)}{place}", 303)
 
 
 def _refused(why: str) -> Response:

@@ -19,8 +19,9 @@ class _Files(StaticFiles):
         return answer
 
 
-def mount_files(app: Starlette, *, xterm: Path | None) -> None:
-    """Serve our files under `/static`, and those of xterm.js if they are on this machine."""
-    if xterm is not None:
-        app.mount("/static/xterm", _Files(directory=xterm))
+def mount_files(app: Starlette, **packages: Path | None) -> None:
+    """Serve our files under `/static`, and those of packages that are on this machine by name."""
+    for name, folder in packages.items():
+        if folder is not None:
+            app.mount(f"/static/{name}", _Files(directory=folder))
     app.mount("/static", _Files(directory=STATIC))

@@ -1,7 +1,8 @@
 """Which host name asks: the pages', a workspace's own, or one that is not ours.
 
-Every workspace has an origin of its own, `ws-{id}.{domain}`, so that what it shows shares neither
-storage nor cookies with the pages or with another workspace.
+Every workspace has an origin of its own, `ws-{id}.{domain}`, and so has each of its ports,
+`ws-{id}--{port}.{domain}`: what is shown there shares neither storage nor cookies with the pages or
+with another of them.
 """
 
 import ipaddress
@@ -16,9 +17,11 @@ from adapters.web.problems import HOME, refusal
 from adapters.web.shield import origin_of
 from core.ids import WorkspaceId
 
-_LABEL = re.compile(r"ws-([a-z0-9]{1,40})")
+_LABEL = re.compile(r"ws-([a-z0-9]{1,40})(?:--([1-9][0-9]{0,4}))?")
 WORKSPACE = "samovar.workspace"
 """Key of an ASGI scope: whose origin the request came to."""
+PORT = "samovar.port"
+"""Key of an ASGI scope: of which of its ports, where it is a preview's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,10 @@ class Hosts:
         """Return the origin of a workspace, as browsers write it."""
         return origin_of(f"{self._scheme}://ws-{workspace}.{self.domain}{self._port}")
 
+    def preview(self, workspace: WorkspaceId, port: int) -> str:
+        """Return the origin of a port of a workspace, as browsers write it."""
+        return self.origin(WorkspaceId(f"{workspace}--{port}"))
+
     @property
     def anywhere(self) -> str:
         """The origins of all workspaces, as a Content-Security-Policy has them; or empty."""
@@ -44,11 +51,11 @@ class Hosts:
             return ""
         return origin_of(f"{self._scheme}://any.{self.domain}{self._port}").replace("any", "*", 1)
 
-    def workspace(self, name: str) -> WorkspaceId | None:
-        """Return whose own name this is; None for others."""
+    def workspace(self, name: str) -> tuple[WorkspaceId, int | None] | None:
+        """Return whose own name this is, and of which of its ports; None for others."""
         label, _, rest = name.partition(".")
         found = _LABEL.fullmatch(label) if self.domain and rest == self.domain else None
-        return WorkspaceId(found[1]) if found else None
+        return (WorkspaceId(found[1]), int(found[2]) if found[2] else None) if found else None
 
     def is_ours(self, name: str) -> bool:
         """Whether the pages may be shown under this name.
@@ -78,16 +85,24 @@ class ByHost:
 
     Attributes:
         places: What serves the workspaces' own origins.
+        previews: What serves those of their ports.
         anyhow: Paths that are served under any name but a workspace's: machines bring credentials
             of their own, and our styles are no secret.
     """
 
     def __init__(
-        self, app: ASGIApp, *, hosts: Hosts, places: ASGIApp, anyhow: tuple[str, ...]
+        self,
+        app: ASGIApp,
+        *,
+        hosts: Hosts,
+        places: ASGIApp,
+        previews: ASGIApp,
+        anyhow: tuple[str, ...],
     ) -> None:
         self.app = app
         self.hosts = hosts
         self.places = places
+        self.previews = previews
         self.anyhow = anyhow
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,9 +111,11 @@ class ByHost:
             await self.app(scope, receive, send)
             return
         name = name_in(Headers(scope=scope).get("host", ""))
-        workspace = self.hosts.workspace(name)
-        if workspace is not None:
-            await self.places({**scope, WORKSPACE: workspace}, receive, send)
+        found = self.hosts.workspace(name)
+        if found is not None:
+            workspace, port = found
+            place = self.places if port is None else self.previews
+            await place({**scope, WORKSPACE: workspace, PORT: port}, receive, send)
         elif self.hosts.is_ours(name) or self._is_for_all(scope["path"]):
             await self.app(scope, receive, send)
         else:

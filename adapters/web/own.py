@@ -4,7 +4,7 @@ Nothing of the pages is here, and their cookie is not: a browser gets in with a 
 keeps a cookie that this host alone sees.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,15 +16,23 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adapters.web import render
 from adapters.web.files import mount_files
+from adapters.web.handover import session_of
 from adapters.web.hosts import WORKSPACE, Hosts
-from adapters.web.live import READER
-from adapters.web.problems import HANDLERS, HOME, DeletedError, SignInNeededError, on_app_error
+from adapters.web.live import READER, Live
+from adapters.web.problems import (
+    HANDLERS,
+    HOME,
+    DeletedError,
+    SignInNeededError,
+    StoppedError,
+    on_app_error,
+)
 from adapters.web.shield import Shield, origin_of
 from adapters.web.viewing import refuse, show
 from core.access import may
 from core.errors import AppError, NotFoundError, OutsideError
 from core.ids import TerminalId, WorkspaceId
-from core.ports.commands import Commands, Doors, Guest, TerminalView, WorkspaceView
+from core.ports.commands import Commands, Doors, Guest, TerminalView, When, WorkspaceView
 from core.viewing import CLOSE_AWAY, CLOSE_MISSING
 
 LIFE_S = 12 * 3600
@@ -34,8 +42,25 @@ TITLE_CHARS_MAX = 60
 router = APIRouter()
 
 
-def own_app(*, commands: Commands, doors: Doors, hosts: Hosts, xterm: Path | None) -> ASGIApp:
-    """Return the app of all workspaces' origins; the scope says whose was asked for."""
+def own_app(
+    *,
+    commands: Commands,
+    doors: Doors,
+    hosts: Hosts,
+    xterm: Path | None,
+    live: Live,
+    more: Sequence[APIRouter],
+) -> ASGIApp:
+    """Return the app of all workspaces' origins; the scope says whose was asked for.
+
+    Args:
+        commands: What people can ask for.
+        doors: Ways into workspaces.
+        hosts: Which names are whose.
+        xterm: Folder of xterm.js.
+        live: Reads for live pages.
+        more: What is there besides terminals.
+    """
     app = FastAPI(
         docs_url=None,
         redoc_url=None,
@@ -43,11 +68,12 @@ def own_app(*, commands: Commands, doors: Doors, hosts: Hosts, xterm: Path | Non
         exception_handlers={**HANDLERS, SignInNeededError: _on_stranger},
     )
     app.state.commands, app.state.doors, app.state.hosts = commands, doors, hosts
-    app.state.has_xterm = xterm is not None
+    app.state.has_xterm, app.state.live = xterm is not None, live
     app.state.cookie = "samovar-workspace"
     if hosts.public_url.startswith("https:"):
         app.state.cookie = "__Host-samovar-workspace"
-    app.include_router(router)
+    for part in (router, *more):
+        app.include_router(part)
     mount_files(app, xterm=xterm)
 
     async def shielded(scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,12 +87,13 @@ def own_app(*, commands: Commands, doors: Doors, hosts: Hosts, xterm: Path | Non
 def headers_of(origin: str, public_url: str) -> Mapping[str, str]:
     """Return what keeps a workspace's origin apart.
 
-    xterm.js writes its measures and colours into `<style>` elements. It may be framed by the pages.
+    xterm.js writes its measures and colours into `<style>` elements. It may be framed by the pages,
+    and its chats by itself.
     """
     policy = (
         "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self'; "
         f"connect-src 'self' {origin.replace('http', 'ws', 1)}; base-uri 'none'; "
-        f"form-action 'none'; frame-ancestors {origin_of(public_url)}"
+        f"form-action 'none'; frame-src 'self'; frame-ancestors 'self' {origin_of(public_url)}"
     )
     return {
         "Content-Security-Policy": policy,
@@ -84,6 +111,7 @@ async def _present(request: HTTPConnection) -> WorkspaceView:
 
     Raises:
         DeletedError: It was deleted.
+        StoppedError: It is on no machine now.
     """
     workspace: WorkspaceId = request.scope[WORKSPACE]
     commands: Commands = request.app.state.commands
@@ -92,6 +120,13 @@ async def _present(request: HTTPConnection) -> WorkspaceView:
         raise DeletedError(
             f"Workspace {workspace} was deleted. What was pushed from it is on the code host; "
             "reply in its task's thread, and the task goes on in a new workspace."
+        )
+    if found.state == "stopped":
+        at = f"{request.app.state.hosts.public_url}/workspaces/{workspace}"
+        request.scope[HOME] = (at, "Restart it on its page")
+        raise StoppedError(
+            f"Workspace {workspace} is stopped. All that was in it is kept and comes back when it "
+            "is restarted."
         )
     return found
 
@@ -140,6 +175,7 @@ class Tab(BaseModel):
     state: str
     exit_code: int | None
     error: str
+    is_agent: bool
 
     @classmethod
     def of(cls, view: TerminalView) -> "Tab":
@@ -150,7 +186,14 @@ class Tab(BaseModel):
             state=view.state,
             exit_code=view.exit_code,
             error=view.error,
+            is_agent=view.session_id is not None,
         )
+
+
+class Agent(BaseModel):
+    """When a busy agent's conversation is opened: once it is `idle`, or `now`."""
+
+    when: When = "idle"
 
 
 class Change(BaseModel):
@@ -161,7 +204,7 @@ class Change(BaseModel):
 
 
 @router.get("/")
-async def page(request: Request, workspace: Present, guest: In) -> Response:
+async def page(request: Request, workspace: Present, guest: In, commands: Injected) -> Response:
     """Show the terminals."""
     return HTMLResponse(
         render.page(
@@ -170,9 +213,17 @@ async def page(request: Request, workspace: Present, guest: In) -> Response:
             workspace=workspace,
             pages=request.app.state.hosts.public_url,
             writes=may(guest.person, "steer"),
+            has_agent=await _has_agent(commands, guest, workspace),
             has_xterm=request.app.state.has_xterm,
         )
     )
+
+
+async def _has_agent(commands: Commands, guest: Guest, workspace: WorkspaceView) -> bool:
+    if not workspace.task_id:
+        return False
+    card = (await commands.task(guest.person, workspace.task_id)).card
+    return card.workspace_id == workspace.id and card.session_id is not None
 
 
 @router.get("/enter")
@@ -206,6 +257,13 @@ async def tabs(workspace: Present, guest: In, commands: Injected) -> list[Tab]:
 async def open_tab(workspace: Present, guest: In, commands: Injected) -> Tab:
     """Open a shell."""
     return Tab.of(await commands.open_terminal(guest.person, workspace.id))
+
+
+@router.post("/agent", status_code=201)
+async def open_agent(wish: Agent, workspace: Present, guest: In, commands: Injected) -> Tab:
+    """Leave the conversation of the agent that works here to a terminal."""
+    session = await session_of(commands, guest.person, workspace.task_id)
+    return Tab.of(await commands.open_session(guest.person, session, when=wish.when))
 
 
 @router.patch("/terminals/{terminal_id}", status_code=204)

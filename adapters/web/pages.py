@@ -31,6 +31,7 @@ from core.errors import NotFoundError, UserError
 from core.ids import DecisionId, NodeId, ProjectId, SessionId, TaskId, WorkspaceId
 from core.ledger import phases, usual_of
 from core.ports.commands import Commands, Heard, RunLine, TaskView
+from core.project import SIZES
 from core.wire import SessionEvent
 
 EVENTS_SHOWN = 200
@@ -45,7 +46,7 @@ def _html(name: str, person: Person | None, **values: object) -> HTMLResponse:
     return HTMLResponse(render.page(name, person=person, **values))
 
 
-def _done(request: Request, to: str, *, said: str = "") -> Response:
+def done(request: Request, to: str, *, said: str = "") -> Response:
     """Answer a form: a script gets the remark, a browser goes on to `to`."""
     if wants_json(request.scope):
         return JSONResponse({"said": said})
@@ -116,7 +117,7 @@ async def ask(
 def _answered(request: Request, heard: Heard, to: str) -> Response:
     if heard.said and not wants_json(request.scope):
         return _html("message.html", None, title="Heard", text=heard.said)
-    return _done(request, to, said=heard.said)
+    return done(request, to, said=heard.said)
 
 
 @router.get("/live")
@@ -135,7 +136,7 @@ async def task_page(task_id: str, actor: Actor, commands: Injected) -> Response:
     events: Sequence[SessionEvent] = ()
     has_more = False
     if sessions:
-        events, has_more = await _tail(commands, actor, sessions[-1])
+        events, has_more = await tail(commands, actor, sessions[-1])
     cursor = f"{sessions[-1]}:{events[-1].offset if events else -1}" if sessions else ""
     newest = next((run for run in reversed(view.runs) if run.session_id), None)
     return _html(
@@ -175,7 +176,7 @@ def _earlier(run: RunLine | None, events: Sequence[SessionEvent]) -> str:
     return f"/runs/{quote(run.id)}?before={events[0].offset}"
 
 
-async def _tail(
+async def tail(
     commands: Commands, actor: Person, session: SessionId, *, before: int | None = None
 ) -> tuple[Sequence[SessionEvent], bool]:
     """Return the last events (before an offset), and whether there are older ones.
@@ -206,7 +207,7 @@ async def run_page(
     events: Sequence[SessionEvent] = ()
     has_more = False
     if run.session_id:
-        events, has_more = await _tail(commands, actor, run.session_id, before=before)
+        events, has_more = await tail(commands, actor, run.session_id, before=before)
     return _html(
         "run.html",
         actor,
@@ -247,7 +248,7 @@ async def reply(
 async def stop(request: Request, task_id: str, actor: Actor, commands: Injected) -> Response:
     """Stop a task."""
     await commands.stop(actor, TaskId(task_id))
-    return _done(request, f"/tasks/{quote(task_id)}", said="Stopping. What was done is kept.")
+    return done(request, f"/tasks/{quote(task_id)}", said="Stopping. What was done is kept.")
 
 
 @router.post("/tasks/{task_id}/answer")
@@ -262,7 +263,7 @@ async def answer(request: Request, task_id: str, actor: Actor, commands: Injecte
     given = answers_in(form, asked.questions) if asked.questions else None
     allow = form.get("allow", "yes") != "no"
     await commands.answer(actor, DecisionId(asked.id), surface="web", allow=allow, answers=given)
-    return _done(request, f"/tasks/{quote(task_id)}")
+    return done(request, f"/tasks/{quote(task_id)}")
 
 
 @router.get("/nodes")
@@ -291,13 +292,21 @@ async def enrol(request: Request, actor: Actor, commands: Injected) -> Response:
 async def delete_node(request: Request, node_id: str, actor: Actor, commands: Injected) -> Response:
     """Drain a machine and let it go."""
     await commands.delete_node(actor, NodeId(node_id))
-    return _done(request, "/nodes")
+    return done(request, "/nodes")
 
 
 @router.get("/workspaces")
-async def workspaces_page(actor: Actor, commands: Injected) -> Response:
-    """Show the workspaces."""
-    return _html("workspaces.html", actor, workspaces=await commands.workspaces(actor))
+async def workspaces_page(actor: Actor, commands: Injected, project: str = "") -> Response:
+    """Show the workspaces, and a form for a new one."""
+    return _html(
+        "workspaces.html",
+        actor,
+        workspaces=await commands.workspaces(actor),
+        projects=await commands.projects(actor),
+        chosen=project,
+        sizes=SIZES,
+        key=secrets.token_hex(16),
+    )
 
 
 @router.get("/workspaces/{workspace_id}")
@@ -316,7 +325,10 @@ async def workspace_page(workspace_id: str, actor: Actor, commands: Injected) ->
         now=SystemClock().now(),
         usual=usual,
     )
-    return _html("workspace.html", actor, w=workspace, ledger=ledger, log=log, log_error=error)
+    chats = await commands.chats(actor, workspace.id)
+    return _html(
+        "workspace.html", actor, w=workspace, chats=chats, ledger=ledger, log=log, log_error=error
+    )
 
 
 @router.get("/projects/{project_id}/starts")
@@ -340,7 +352,7 @@ async def delete_workspace(
 ) -> Response:
     """Remove a workspace."""
     await commands.delete_workspace(actor, WorkspaceId(workspace_id))
-    return _done(request, "/workspaces")
+    return done(request, "/workspaces")
 
 
 @router.get("/sign-in")

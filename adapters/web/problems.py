@@ -47,12 +47,20 @@ class DeletedError(UserError):
     code = "deleted"
 
 
+class StoppedError(UserError):
+    """It is there, and must be started before it can be used."""
+
+    code = "stopped"
+
+
 def status_of(error: AppError) -> int:
     """Return the HTTP status of an error; 500 for what people should never see."""
     if isinstance(error, SignInNeededError):
         return 401
     if isinstance(error, DeletedError):
         return 410
+    if isinstance(error, StoppedError):
+        return 409
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 
@@ -88,6 +96,7 @@ _TITLES = {
     401: "Sign in first",
     403: "You may not do that",
     404: "Not here",
+    409: "It is stopped",
     410: "It is gone",
     413: "Too much at once",
     421: "Not at this address",

@@ -131,12 +131,25 @@ def run_html(run: RunLine) -> Markup:
     return _part("stream.html", "run", run)
 
 
-def block_html(shown: Block) -> Markup:
-    """Render one piece of a coding agent's stream."""
-    return _part("stream.html", "block", shown)
+def block_html(shown: Block, pages: str = "") -> Markup:
+    """Render one piece of a coding agent's stream; `pages` is where they are, if not here."""
+    return _part("stream.html", "block", shown, pages)
 
 
-def event_html(event: SessionEvent) -> Markup:
+def event_html(event: SessionEvent, pages: str = "") -> Markup:
     """Render one event of a coding agent, empty if pages do not show its kind."""
     shown = block(event)
-    return block_html(shown) if shown else Markup()
+    return block_html(shown, pages) if shown else Markup()
+
+
+TALK_PARTS = ("questions", "standing")
+
+
+def talk_parts(card: Card, at: str) -> list[tuple[str, Markup]]:
+    """Render what stands below a conversation whose own address is `at`, in parts with ids."""
+    return [(name, _part("talk_parts.html", name, card, at)) for name in TALK_PARTS]
+
+
+def turn_html(*, is_busy: bool) -> Markup:
+    """Render whether the coding agent is at work."""
+    return _part("talk_parts.html", "turn", is_busy)

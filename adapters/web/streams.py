@@ -1,7 +1,7 @@
 """One viewer's stream: offsets, and what is past them. Resumes anywhere by Last-Event-ID."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,6 +22,7 @@ from adapters.web.sources import (
 from adapters.web.window import Window
 from core.errors import UnavailableError
 from core.ids import ProjectId, SessionId, TaskId
+from core.ports.commands import Commands
 
 LIFE_S = 600.0
 """A stream ends after so long and is opened again, so whoever was signed out loses it."""
@@ -218,11 +219,15 @@ class TaskViewer:
 
     Attributes:
         seen: `{session}:{offset}`, or empty for the beginning of the first session.
+        make: Makes what is watched; the same one for the same page.
+        render: What a coding agent's event becomes there.
     """
 
     live: Live
     task: TaskId
     seen: str
+    make: Callable[[TaskId, Commands], TaskSource] = TaskSource
+    render: Render = event_put
     version: int = 0
     source: TaskSource | None = None
     reader: SessionViewer | None = None
@@ -231,14 +236,14 @@ class TaskViewer:
     def open(self) -> None:
         """See `Viewer.open`."""
         self.source = self.live.watch(
-            ("task", self.task), lambda: TaskSource(self.task, self.live.commands)
+            (self.make, self.task), lambda: self.make(self.task, self.live.commands)
         )
 
     def close(self) -> None:
         """See `Viewer.close`."""
         if self.reader is not None:
             self.reader.close()
-        self.live.leave(("task", self.task))
+        self.live.leave((self.make, self.task))
 
     async def take(self) -> AsyncIterator[bytes]:
         """See `Viewer.take`."""
@@ -269,7 +274,7 @@ class TaskViewer:
             self._read(sessions[here + 1], -1)
 
     def _read(self, session: SessionId, offset: int) -> None:
-        self.reader = SessionViewer(self.live, event_put, session, offset)
+        self.reader = SessionViewer(self.live, self.render, session, offset)
         self.reader.open()
 
 

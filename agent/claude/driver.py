@@ -10,34 +10,47 @@ from datetime import datetime
 from agent.claude import protocol
 from agent.claude.follow import Follower
 from agent.claude.home import (
+    HOLDER,
     WANTED,
     Transcript,
     environment,
+    program,
     replace_small,
     script,
     seed,
     tail_of,
 )
+from agent.claude.others import others
 from agent.claude.policy import restart_after_s
 from agent.claude.prompts import Prompts, check
 from agent.claude.questions import as_answer, as_question
 from agent.claude.state import State, continue_after_s
 from agent.claude.tools import reply
-from agent.driver import Journal, Launcher, SessionSpec
+from agent.claude.typed import is_said
+from agent.driver import Journal, Launcher, Program, SessionSpec
 from agent.errors import NodeError
 from agent.mailbox import ERRORS, GoneError, Mailbox
+from core.ids import TerminalId
 from core.wire import Json, SessionDelta
 
 LOOK_S = 0.1
 PROCESS_LOOK_S = 30.0
 PLACE_LOOK_S = 1.0
 SILENCE_S = 120.0
+OTHERS_LOOK_S = 2.0
 START_S_MAX = 60.0
 STEP_S_MAX = 5.0
+GOODBYE_S = 2.0
+"""From the moment when nobody reads any more to the exit status: the rest is being written."""
+SWEEP_S_MAX = 30.0
 WORKSPACE_S_MAX = 600.0
 UNREACHABLE = frozenset({"docker_failed", "workspace_stopped", "workspace_gone"})
 """What a launcher says when it cannot tell: the next look decides."""
 JOURNAL_BYTES_MAX = 64 << 20
+FIRST = "first"
+"""Note with the offset of the journal's first byte, where that is not 0."""
+LEASE = "lease"
+"""Note with the terminal that the conversation is to be left to; empty while it is ours."""
 CONTINUE = "continue"
 REMINDER = (
     "You end your turn without a result. If the work is finished or cannot be finished, call "
@@ -85,10 +98,13 @@ class ClaudeDriver:
         self._notes: dict[str, str] = {}
         self._failure: NodeError | None = None
         self._is_stopping = False
+        self._lease = ""
+        self._scanned = 0
         self._interrupting = asyncio.Lock()
         self._is_paused_until = 0.0
         self._stopped_since: float | None = None
         self._next_process_look = 0.0
+        self._next_others_look = 0.0
         self._forget_process()
 
     def _forget_process(self) -> None:
@@ -109,12 +125,15 @@ class ClaudeDriver:
     async def run(self) -> None:
         """See `AgentDriver.run`."""
         try:
+            await self._come_back()
             self._mailbox.prepare()
             seed(self._spec)
             self._notes = dict(await self._journal.notes(self._spec.session))
+            self._follower.first = int(self._notes.get(FIRST, "0"))
             self._prompts.load(self._notes)
             # A stop that came while the notes were read may not be in them.
             self._is_stopping |= f"stopping.{self._spec.run}" in self._notes
+            self._lease = self._notes.get(LEASE, "")
             await self._drive()
         except Exception as error:
             self._failure = (
@@ -128,6 +147,20 @@ class ClaudeDriver:
             self._follower.notify()
             raise
 
+    async def _come_back(self) -> None:
+        """Begin anew where there is no journal: what is remembered is of one that is gone.
+
+        A conversation without its journal came back with a rescue copy. Its next offsets are above
+        all that it ever had, because no session writes a mebibyte a second for long.
+        """
+        if self._mailbox.is_there():
+            return
+        session = self._spec.session
+        await self._journal.begin_anew(session)
+        if self._transcript.exists():
+            first = int(self._now().timestamp()) << 20
+            await self._journal.note(session, FIRST, str(first))
+
     async def _drive(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
@@ -139,7 +172,7 @@ class ClaudeDriver:
 
     async def started(self) -> None:
         """See `AgentDriver.started`."""
-        while not self._is_greeted:
+        while not self._is_greeted and not self.state.holder:
             self._refuse_if_over()
             await self._follower.changed(within_s=1.0)
 
@@ -202,6 +235,34 @@ class ClaudeDriver:
             except (GoneError, TimeoutError):
                 return
 
+    async def hand_over(self, terminal: TerminalId) -> None:
+        """See `AgentDriver.hand_over`."""
+        await self._let(terminal)
+        while self.state.holder != terminal:
+            self._refuse_if_over()
+            await self._follower.changed(within_s=1.0)
+
+    def program(self) -> Program:
+        """See `AgentDriver.program`."""
+        return program(self._spec, self._launcher.inside)
+
+    async def take_back(self, terminal: TerminalId) -> None:
+        """See `AgentDriver.take_back`."""
+        await self._know()
+        if self._lease == terminal:
+            await self._let("")
+        while self.state.holder == terminal:
+            self._refuse_if_over()
+            await self._follower.changed(within_s=1.0)
+
+    async def _let(self, terminal: str) -> None:
+        """Write down who is to have the conversation; `_supervise` sees to it, in any life."""
+        await self._know()
+        self._refuse_if_over()
+        self._lease = terminal
+        await self._journal.note(self._spec.session, LEASE, terminal)
+        self._follower.notify()
+
     async def stop(self) -> None:
         """See `AgentDriver.stop`."""
         if not self._is_stopping:
@@ -219,9 +280,12 @@ class ClaudeDriver:
     async def _supervise(self) -> None:
         while not self._follower.is_caught_up:
             await self._follower.changed(within_s=1.0)
+        self._show(self.state.holder)
         while not self._is_over():
             try:
-                if await self._is_alive():
+                if self._is_away():
+                    await self._take_over_lines()
+                elif await self._is_alive():
                     await self._serve()
                 else:
                     await self._revive()
@@ -233,6 +297,20 @@ class ClaudeDriver:
                 elif error.code not in UNREACHABLE:
                     raise
             await self._follower.changed(within_s=LOOK_S)
+
+    def _is_away(self) -> bool:
+        """Whether the conversation is where it should be: in a terminal."""
+        return bool(self._lease) and self._lease == self.state.holder and not self._is_stopping
+
+    async def _take_over_lines(self) -> None:
+        """Copy what the terminal added to the transcript into the journal, a line at a time."""
+        self._scanned = max(self._scanned, self.state.copied)
+        while lines := await asyncio.to_thread(self._transcript.lines, self._scanned):
+            for line in lines:
+                written = protocol.decode(line.text)
+                if written is not None and is_said(written):
+                    await self._mark("typed", copied=line.end, line=written)
+                self._scanned = line.end
 
     async def _is_alive(self) -> bool:
         if self._mailbox.exit_code() is not None or not self._mailbox.has_reader():
@@ -255,7 +333,7 @@ class ClaudeDriver:
         if not self._is_greeted:
             await self._greet()
             return
-        if self._is_stopping:
+        if self._is_stopping or self._lease:
             await self._end()
             return
         await self._give_prompts()
@@ -263,6 +341,7 @@ class ClaudeDriver:
             await self.interrupt()
         await self._continue_broken()
         await self._check_silence()
+        await self._look_for_others()
         if self._mailbox.size() > self._journal_bytes_max:
             await self._rotate()
 
@@ -314,7 +393,7 @@ class ClaudeDriver:
     def _hook(self, request: Json) -> Json:
         state = self.state
         asks = any(as_question(ident, asked) for ident, asked in state.waiting.items())
-        is_repeated = protocol.part(request, "input").get("stop_hook_active")
+        is_repeated = protocol.part(request, "input").get("stop_hook_active") or self._spec.is_chat
         if state.has_completed or state.was_asked or state.background or asks or is_repeated:
             return {}
         return {"decision": "block", "reason": REMINDER}
@@ -349,6 +428,25 @@ class ClaudeDriver:
             self._hello_at = now
             ident = f"initialize:{uuid.uuid4()}"
             await self._mailbox.write(protocol.encode(protocol.initialize(ident)))
+
+    async def _look_for_others(self) -> None:
+        """Tell of each process that somebody started by hand on this conversation, once."""
+        now = asyncio.get_running_loop().time()
+        if now < self._next_others_look:
+            return
+        self._next_others_look = now + OTHERS_LOOK_S
+        for other in await asyncio.to_thread(others, self._spec):
+            if other.name not in self.state.others and await self._launcher.is_alive(other.pid):
+                await self._remark("other", name=other.name)
+
+    async def _remark(self, event: str, **more: object) -> None:
+        """Write a line of our own between those of a living process; in mid-line, another time."""
+        await self._signal("STOP")
+        try:
+            if await self._follower.is_at_end():
+                await self._mark(event, **more)
+        finally:
+            await self._thaw()
 
     async def _ask(self, subtype: str, **more: object) -> Json:
         ident = f"{subtype}:{uuid.uuid4()}"
@@ -386,8 +484,11 @@ class ClaudeDriver:
         await self._wait_for_end()
 
     async def _wait_for_end(self) -> None:
-        while self._mailbox.exit_code() is None and self._mailbox.has_reader():
+        now = asyncio.get_running_loop().time
+        read_at = now()
+        while self._mailbox.exit_code() is None and now() - read_at < GOODBYE_S:
             await self._follower.changed(within_s=LOOK_S)
+            read_at = now() if self._mailbox.has_reader() else read_at
         raise GoneError
 
     async def _signal(self, name: str) -> None:
@@ -402,8 +503,10 @@ class ClaudeDriver:
         if self.state.is_down and not self._is_stopping and now < self._is_paused_until:
             return
         try:
-            await self._launcher.sweep(self._spec.session)
+            await self._sweep()
             place = ""
+        except TimeoutError:
+            return  # The next look goes on.
         except NodeError as error:
             place = error.code
             self._is_paused_until = now + PLACE_LOOK_S * self._pace
@@ -415,8 +518,14 @@ class ClaudeDriver:
         await self._follower.read_to_end()
         if not self.state.is_down:
             await self._note_exit()
+        if self.state.holder:
+            await self._take_over_lines()
+        if self._lease != self.state.holder and not self._is_stopping and not place:
+            await self._change_hands()
+            return
         if reason := self._verdict(place):
             code = self._mailbox.exit_code()
+            self._show("")
             await self._mark("ended", run=self._spec.run, reason=reason, code=code)
             return
         if place or now < self._is_paused_until:
@@ -426,13 +535,32 @@ class ClaudeDriver:
         await self._settle_prompts()
         await self._start()
 
+    async def _sweep(self) -> None:
+        """Return when no process of the session is left: one that was killed takes its time."""
+        async with asyncio.timeout(SWEEP_S_MAX):
+            while await self._launcher.sweep(self._spec.session):  # noqa: ASYNC110  nobody tells
+                await asyncio.sleep(LOOK_S)
+
+    async def _change_hands(self) -> None:
+        """Note who has the conversation from now on. No process of it is left."""
+        self._show(self._lease)
+        if self._lease:
+            self._mailbox.remove_marks()
+            await self._mark("handed", terminal=self._lease, copied=self._transcript.size())
+        else:
+            await self._mark("returned")
+
+    def _show(self, holder: str) -> None:
+        """Say to whoever starts the program by hand that a terminal has the conversation."""
+        replace_small(self._spec, "s", self._spec.session, HOLDER, text=holder)
+
     async def _note_exit(self) -> None:
         code = self._mailbox.exit_code()
         now = self._now()
         await self._mark(
             "exited",
             code=code,
-            asked_for=self._is_stopping or code == 0,
+            asked_for=self._is_stopping or bool(self._lease) or code == 0,
             at=now.timestamp(),
             lived_s=(now - self._started_at).total_seconds(),
             tail=tail_of(self._mailbox.small(ERRORS)),
@@ -453,7 +581,7 @@ class ClaudeDriver:
         since = self._stopped_since
         if since and asyncio.get_running_loop().time() - since > WORKSPACE_S_MAX:
             return "The workspace does not run."
-        if not self.state.starts or self.state.has_ended:
+        if self._lease or not self.state.starts or self.state.has_ended:
             return ""
         if self._mailbox.exit_code() == 0:
             return "Claude Code ended by itself."

@@ -58,6 +58,8 @@ class Follower:
         self._journal = journal
         self._publish = publish
         self._now = now
+        self.first = 0
+        """The offset of the journal's first byte in its events."""
         self._generation = 0
         self._base = 0
         self._offset = 0
@@ -101,7 +103,10 @@ class Follower:
                     self.state, _ = _fold(self.state, line)
                     if count % REPLAY_LINES == 0:
                         await asyncio.sleep(0)
-        self._generation, self._base = generation, self._mailbox.base(generation)
+        self._generation, self._base = generation, self._offset_of(generation)
+
+    def _offset_of(self, generation: int) -> int:
+        return self.first + self._mailbox.base(generation)
 
     async def read(self) -> bool:
         """Take over some more lines and return whether there were any."""
@@ -193,15 +198,19 @@ class Follower:
         self._replies[request] = future
         return future
 
+    async def is_at_end(self) -> bool:
+        """Whether all is read and the last line is whole; the coding agent must be stopped."""
+        await self.read_to_end()
+        return self._mailbox.size() == self._offset
+
     async def rotate(self) -> bool:
         """Begin a new generation; the coding agent must be stopped. False: it is in mid-line."""
-        await self.read_to_end()
+        if not await self.is_at_end():
+            return False
         async with self._reading:
-            if self._mailbox.size() != self._offset:
-                return False
             self._mailbox.rotate(self._generation)
             self._generation, self._offset, self._stored = self._generation + 1, 0, 0
-            self._base = self._mailbox.base(self._generation)
+            self._base = self._offset_of(self._generation)
             await self._store([], (self._generation, 0))
             return True
 

@@ -4,13 +4,25 @@ import json
 import os
 import shlex
 import stat
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from contextlib import suppress
+from itertools import islice
+from typing import BinaryIO
 
 from agent.claude.protocol import SERVER
-from agent.driver import SessionSpec
+from agent.driver import Program, SessionSpec
 from agent.errors import NodeError
-from agent.mailbox import ERRORS, EXIT, FIFO, JOURNAL, PID, make_below, open_below
+from agent.mailbox import (
+    ERRORS,
+    EXIT,
+    FIFO,
+    JOURNAL,
+    PID,
+    Line,
+    make_below,
+    open_below,
+    whole_lines,
+)
 from core.wire import Json
 
 FOLDER = "claude"
@@ -19,6 +31,12 @@ ARGUMENT_BYTES_MAX = 100_000
 """Linux takes 131,072 bytes in one argument."""
 SETTINGS_BYTES_MAX = 16 << 20
 WANTED = "want"
+HOLDER = "terminal"
+"""Names the terminal that a conversation was left to, for whoever starts it by hand."""
+ACCEPTED = {"skipDangerousModePermissionPrompt": True}
+"""Answers what Claude Code would ask in a terminal about the mode that the session has anyway."""
+TAIL_LINES = 200
+"""Lines of a transcript that are taken over at a time."""
 OUR_TOOLS = {"mcpServers": {SERVER: {"type": "sdk", "name": SERVER}}}
 """Named on the command line too, or a resumed turn begins before it has them (measured)."""
 
@@ -75,30 +93,41 @@ class Transcript:
 
     def exists(self) -> bool:
         """Return whether there is a conversation to resume."""
-        return any(b'"type":"user"' in text for text in self._texts())
+        return any(b'"type":"user"' in file.read() for file in self._files())
 
     def holds(self, prompt: str) -> bool:
         """Return whether a prompt was taken into the conversation."""
         mark = prompt.encode()
         return any(
             mark in line and b'"queue-operation"' not in line
-            for text in self._texts()
-            for line in text.splitlines()
+            for file in self._files()
+            for line in file.read().splitlines()
         )
 
-    def _texts(self) -> list[bytes]:
-        """Read the conversation; it lies below a folder named after the working directory."""
+    def size(self) -> int:
+        """Return how many bytes there are now."""
+        return max((os.fstat(file.fileno()).st_size for file in self._files()), default=0)
+
+    def lines(self, offset: int) -> list[Line]:
+        """Return the whole lines from byte `offset` on, no more than `TAIL_LINES` at once."""
+        for file in self._files():
+            if os.fstat(file.fileno()).st_size > offset:
+                file.seek(offset)
+                return list(islice(whole_lines(file, offset), TAIL_LINES))
+        return []
+
+    def _files(self) -> Generator[BinaryIO]:
+        """Open the conversation; it lies below a folder named after the working directory."""
         root = self._spec.run_dir
         try:
             folder = open_below(root, FOLDER, "projects", flags=os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
-            return []
+            return
         try:
             with os.scandir(folder) as entries:
                 names = [entry.name for entry in entries]
         finally:
             os.close(folder)
-        texts = []
         for name in names:
             parts = (FOLDER, "projects", name, f"{self._spec.session}.jsonl")
             with (
@@ -106,8 +135,7 @@ class Transcript:
                 os.fdopen(open_below(root, *parts, flags=os.O_RDONLY), "rb") as file,
             ):
                 if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    texts.append(file.read())
-        return texts
+                    yield file
 
 
 def arguments(spec: SessionSpec, *, resume: bool) -> list[str]:
@@ -165,6 +193,21 @@ def environment(spec: SessionSpec, inside: str, *, resume: bool) -> Mapping[str,
         env["CLAUDE_CODE_RESUME_INTERRUPTED_TURN"] = "1"
         env["CLAUDE_CODE_RESUME_REASON"] = "container_recreated"
     return env
+
+
+def program(spec: SessionSpec, inside: str) -> Program:
+    """Return how a person goes on with the conversation in a terminal.
+
+    What we add for ourselves is left out: our tools and how a task is to be worked on.
+    """
+    command = (
+        spec.claude,
+        f"--resume={spec.session}",
+        f"--permission-mode={spec.mode}",
+        f"--model={spec.model}",
+        f"--settings={json.dumps(ACCEPTED)}",
+    )
+    return Program(command=command, env=environment(spec, inside, resume=False))
 
 
 def tail_of(errors: str | None, *, lines_max: int = 5) -> str:

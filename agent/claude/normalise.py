@@ -21,6 +21,7 @@ from agent.claude.state import (
 )
 from agent.claude.text import clip, clip_values, counted, diff, summary, tool_title
 from agent.claude.tools import PREFIX, read_call
+from agent.claude.typed import api_error, as_streamed
 from core.wire import Json
 
 Step = tuple[State, list[Fact]]
@@ -35,7 +36,7 @@ def fold(state: State, line: Json) -> tuple[State, tuple[Fact, ...]]:
     step = STEPS.get(text(line, "type"))
     after, facts = step(state, line) if step else (state, [])
     phase = _phase(after)
-    if phase not in {state.phase, "ended"}:
+    if phase not in {state.phase, "ended", "in_terminal"}:
         facts.append(Fact(kind="session.state", data={"state": phase, "reason": ""}))
     return replace(after, phase=phase) if phase != after.phase else after, tuple(facts)
 
@@ -43,8 +44,10 @@ def fold(state: State, line: Json) -> tuple[State, tuple[Fact, ...]]:
 def _phase(state: State) -> str:
     if state.has_ended:
         return "ended"
+    if state.holder:
+        return "in_terminal"
     if state.is_down:
-        return state.phase
+        return "starting" if state.phase == "in_terminal" else state.phase
     if not state.is_ready:
         return "starting"
     is_busy = state.said != "idle" or state.background or state.broken
@@ -59,23 +62,60 @@ def _without(mapping: Mapping[str, Json], key: str) -> dict[str, Json]:
 
 
 def _mark(state: State, line: Json) -> Step:
-    match line.get("event"):
-        case "starting":
-            return _starting(state, line), []
-        case "exited":
-            return _exited(state, line)
-        case "prompt":
-            return _prompt_state(state, text(line, "prompt"), text(line, "state"))
-        case "ended":
-            return _ended(state, line)
-    return state, []
+    step = MARKS.get(text(line, "event"))
+    return step(state, line) if step else (state, [])
 
 
-def _starting(state: State, line: Json) -> State:
-    return replace(
+def _prompt_mark(state: State, line: Json) -> Step:
+    return _prompt_state(state, text(line, "prompt"), text(line, "state"))
+
+
+def _handed(state: State, line: Json) -> Step:
+    holder, copied = text(line, "terminal"), line.get("copied")
+    after = replace(state, holder=holder, copied=copied if isinstance(copied, int) else 0)
+    data = {"state": "in_terminal", "reason": "", "terminal": holder}
+    return after, [Fact(kind="session.state", data=data)]
+
+
+def _typed(state: State, line: Json) -> Step:
+    """Take over a line that Claude Code wrote into its transcript while it ran in a terminal."""
+    written, copied = part(line, "line"), line.get("copied")
+    facts: list[Fact] = []
+    if error := api_error(written):
+        facts.append(_notice("error", *error))
+    elif (streamed := as_streamed(written)) is not None:
+        state, facts = STEPS[text(streamed, "type")](state, streamed)
+    for fact in facts:
+        if fact.kind == "message.user":
+            fact.data["terminal"] = state.holder
+    return replace(state, copied=copied if isinstance(copied, int) else state.copied), facts
+
+
+def _returned(state: State, _: Json) -> Step:
+    return replace(state, holder="", tools={}), _cut_off(state)
+
+
+def _other(state: State, line: Json) -> Step:
+    said = (
+        "Somebody opened this conversation by hand in a terminal while the agent works in it. What "
+        "one of the two says will be lost: leave that terminal, then press “Open in terminal”."
+    )
+    after = replace(state, others=state.others | {text(line, "name")})
+    return after, [_notice("warning", "opened_by_hand", said)]
+
+
+def _cut_off(state: State) -> list[Fact]:
+    """Return the ends of the tools whose process has gone."""
+    lost = {"ok": False, "summary": "The coding agent ended."}
+    return [Fact(kind="tool.end", data={"tool": call, **lost}) for call in state.tools]
+
+
+def _starting(state: State, line: Json) -> Step:
+    after = replace(
         state, run=text(line, "run"), starts=state.starts + 1, is_down=False, is_ready=False,
         said="", has_ended=False, reason="",
     )  # fmt: skip
+    return after, []
 
 
 def _ended(state: State, line: Json) -> Step:
@@ -83,8 +123,9 @@ def _ended(state: State, line: Json) -> Step:
     if isinstance(line.get("code"), int):
         data["exit_code"] = line["code"]
     after = replace(
-        state, run=text(line, "run"), has_ended=True, reason=data["reason"], broken="", crashes=()
-    )
+        state, run=text(line, "run"), has_ended=True, reason=data["reason"], broken="", crashes=(),
+        holder="",
+    )  # fmt: skip
     return after, [Fact(kind="session.state", data=data)]
 
 
@@ -92,9 +133,7 @@ def _exited(state: State, line: Json) -> Step:
     facts = [_closed(ident, "withdrawn") for ident, r in state.waiting.items() if _asks(ident, r)]
     if state.partial:
         facts.append(Fact(kind="message.reset", data={"message": state.partial}))
-    for call in state.tools:
-        lost = {"tool": call, "ok": False, "summary": "The coding agent ended."}
-        facts.append(Fact(kind="tool.end", data=lost))
+    facts += _cut_off(state)
     if state.background:
         facts.append(Fact(kind="background", data={"tasks": []}))
     crashes = state.crashes
@@ -438,6 +477,16 @@ def _status(line: Json, key: str) -> int:
     return value if isinstance(value, int) else 0
 
 
+MARKS: Mapping[str, Callable[[State, Json], Step]] = {
+    "starting": _starting,
+    "exited": _exited,
+    "prompt": _prompt_mark,
+    "handed": _handed,
+    "typed": _typed,
+    "returned": _returned,
+    "other": _other,
+    "ended": _ended,
+}
 STEPS: Mapping[str, Callable[[State, Json], Step]] = {
     "samovar": _mark,
     "control_request": _request,

@@ -65,6 +65,9 @@ class State:
         continues: Turns in a row that the model's side broke.
         broken: Line of the last broken turn, while it waits to be continued.
         crashes: Ends of processes that nobody asked for.
+        holder: Terminal that the conversation was left to; empty while it is ours.
+        others: Processes that were seen to have the conversation open beside ours.
+        copied: Bytes of the transcript that were there before, or were taken over from it.
     """
 
     phase: str = ""
@@ -89,6 +92,9 @@ class State:
     continues: int = 0
     broken: str = ""
     crashes: tuple[Crash, ...] = ()
+    holder: str = ""
+    others: frozenset[str] = frozenset()
+    copied: int = 0
 
 
 def continue_after_s(continues: int) -> float:

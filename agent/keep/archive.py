@@ -231,6 +231,8 @@ def _manifest(file: IO[bytes] | None, size: int, seen: Mapping[str, str]) -> Man
         raise _refused("its manifest cannot be read") from error
     if manifest.version != VERSION:
         raise _refused(f"its version is {manifest.version!r:.20}")
+    if not OID.fullmatch(str(manifest.base_commit)):
+        raise _refused("it names no commit that its work starts from")
     names = [f"tree/{same.path}" for same in manifest.same]
     for same, name in zip(manifest.same, names, strict=True):
         types = type(same.path), type(same.mode), type(same.blob)

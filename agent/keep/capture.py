@@ -26,7 +26,7 @@ from agent.keep.archive import (
 )
 from agent.keep.folders import FOLDER, Found
 from agent.keep.ignored import RULES_BYTES_MAX, Choice, Rules
-from agent.keep.objects import Objects, named, tracked
+from agent.keep.objects import Objects, checked_out, named, tracked
 from agent.keep.site import OF_THE_NODE, Site
 from agent.keep.survey import look, looks, open_roots, unkeepable
 
@@ -44,13 +44,19 @@ class Copy:
 
     Attributes:
         sha256: Of the file, in hex; its name is this with `.copy`.
-        left: Sentences about what is in the workspace and not in the copy.
+        branch: What was checked out, empty for no branch.
+        head: Its commit, empty before the first one.
+        left: Sentences about what is in the workspace and not in the copy, 1,000 things by name.
+        left_count: How many things those are.
     """
 
     path: Path
     sha256: str
     size_bytes: int
+    branch: str
+    head: str
     left: tuple[str, ...]
+    left_count: int
 
 
 async def capture(site: Site, *, scratch: Path, target: Path) -> Copy:
@@ -69,7 +75,7 @@ async def capture(site: Site, *, scratch: Path, target: Path) -> Copy:
             repository = await _repository(site, part)
             taken = await asyncio.to_thread(_attempt, site, repository, part)
             if taken is not None:
-                return await asyncio.to_thread(_finish, taken, target, repository)
+                return await asyncio.to_thread(_finish, site, taken, target, repository)
             await asyncio.to_thread(repository.close)
     except OSError as error:
         if disk.is_full(error):
@@ -188,9 +194,13 @@ class _Taken:
     same: list[Same] = field(default_factory=list)
     added: set[str] = field(default_factory=set)
 
+    def spoken(self) -> list[tuple[str, str]]:
+        """Return what was left out and is told, with why."""
+        return [(name, why) for name, why in self.left.items() if why]
+
     def sentences(self) -> Iterator[str]:
         """Say what was left out."""
-        spoken = [(name, why) for name, why in self.left.items() if why]
+        spoken = self.spoken()
         for name, why in spoken[:LEFT_MAX]:
             yield f"{shown(name.partition('/')[2])} {why}."
         if len(spoken) > LEFT_MAX:
@@ -340,13 +350,20 @@ def _sha256(found: Found) -> str:
         return sha256_of(file)
 
 
-def _finish(taken: _Taken, target: Path, repository: _Repository) -> Copy:
+def _finish(site: Site, taken: _Taken, target: Path, repository: _Repository) -> Copy:
     with taken.file.open("rb") as file:
         sha256 = sha256_of(file)
     target.mkdir(parents=True, exist_ok=True)
     size = taken.file.stat().st_size
     path = taken.file.replace(target / f"{sha256}.copy")
     files.settle(target)
+    branch, head = checked_out(site.tree)
     return Copy(
-        path=path, sha256=sha256, size_bytes=size, left=(*repository.left, *taken.sentences())
+        path=path,
+        sha256=sha256,
+        size_bytes=size,
+        branch=branch,
+        head=head,
+        left=(*repository.left, *taken.sentences()),
+        left_count=len(repository.left) + len(taken.spoken()),
     )

@@ -8,7 +8,7 @@ import asyncio
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +67,25 @@ class Objects:
         listed = await git("cat-file", "--batch-check", repository=self.path, stdin=asked)
         lines = (line.split(" ") for line in listed.text.splitlines())
         return {line[0] for line in lines if len(line) == 3}
+
+    async def count(self, tips: Collection[str], bases: Collection[str]) -> int:
+        """Return how many commits are behind `tips` and not behind `bases`, 0 if nobody can say."""
+        asked = "".join(f"{tip}\n" for tip in tips) + "".join(f"^{base}\n" for base in bases)
+        argv = ("rev-list", "--count", "--ignore-missing", "--stdin")
+        done = await git(*argv, repository=self.path, stdin=asked.encode(), check=False)
+        return int(done.text) if tips and done.code == 0 else 0
+
+    async def blobs(self, commit: str) -> Mapping[str, str]:
+        """Return the content of every file of a commit by its path, nothing for none."""
+        argv = ("ls-tree", "-r", "-z", commit)
+        listed = await git(*argv, repository=self.path, check=False)
+        found = {}
+        for line in listed.out.split(b"\0") if commit else ():
+            about, _, path = line.partition(b"\t")
+            words = about.decode().split(" ")
+            if len(words) == 3 and words[1] == "blob":
+                found[os.fsdecode(path)] = words[2]
+        return found
 
     async def are_whole(self, tips: Collection[str], bases: Collection[str]) -> bool:
         """Whether everything that `tips` are made of is here, down to `bases`."""
@@ -148,10 +167,28 @@ def references(tree: Path) -> dict[str, str]:
     return found
 
 
+def checked_out(tree: Path) -> tuple[str, str]:
+    """Return the branch that is checked out in a working tree and its commit.
+
+    The branch is empty if none is, the commit before its first one.
+    """
+    with folders.opened(tree, FOLDER) as top:
+        text = folders.read(top, ".git/HEAD", bytes_max=NAME_BYTES_MAX).strip()
+    if text.startswith(b"ref: "):
+        name = os.fsdecode(text.removeprefix(b"ref: "))
+        return name.removeprefix("refs/heads/"), references(tree).get(name, "")
+    return "", text.decode() if OID.fullmatch(text) else ""
+
+
+def staged(tree: Path) -> Mapping[str, str]:
+    """Return the content of every path in the index of a working tree."""
+    with folders.opened(tree, FOLDER) as top:
+        return index.read(folders.read(top, ".git/index", bytes_max=INDEX_BYTES_MAX))
+
+
 def tracked(tree: Path) -> set[str]:
     """Return the paths in the index of a working tree."""
-    with folders.opened(tree, FOLDER) as top:
-        return set(index.read(folders.read(top, ".git/index", bytes_max=INDEX_BYTES_MAX)))
+    return set(staged(tree))
 
 
 def _content(found: Found, bytes_max: int) -> bytes:

@@ -33,6 +33,7 @@ from agent.keep.blobs import Blobs
 from agent.keep.folders import CREATE, FOLDER, READ
 from agent.keep.objects import Objects, references
 from agent.keep.site import OF_THE_NODE, Site
+from agent.keep.tell import what_came_back
 from agent.process import Identity
 
 REFERENCE_BYTES_MAX = 64 << 20
@@ -43,8 +44,21 @@ TIME_MAX = 2**33
 """Seconds; what a file's time can be is above it on every file system that we know."""
 
 
-async def restore(copy: Path, site: Site, *, sha256: str, scratch: Path) -> Sequence[str]:
-    """Make the workspace what it was when the copy was made; return sentences about it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """What a workspace is after a copy was put back.
+
+    Attributes:
+        base_commit: Where its work starts; empty if the code host does not have that any more.
+        sentences: What came back, what could not, and what was not in the copy.
+    """
+
+    base_commit: str
+    sentences: tuple[str, ...]
+
+
+async def restore(copy: Path, site: Site, *, sha256: str, scratch: Path) -> Restored:
+    """Make the workspace what it was when the copy was made.
 
     Nothing is changed if the copy is refused.
 
@@ -59,7 +73,11 @@ async def restore(copy: Path, site: Site, *, sha256: str, scratch: Path) -> Sequ
         for root in roots:
             site.roots()[root].mkdir(parents=True, exist_ok=True)
         done = await asyncio.to_thread(_write, copy, manifest, site)
-        lost = [*await _configure(site, part), *await _references(site, part)]
+        lost = [*done.sentences(), *await _configure(site, part)]
+        objects = await Objects.taken(site.tree, site.mirror, part / "objects.git")
+        bases = await objects.existing({manifest.base_commit, site.base_commit})
+        lost += await _references(site, objects, bases)
+        told = await what_came_back(site, objects, bases, {s.path: s.blob for s in manifest.same})
     except OSError as error:
         if disk.is_full(error):
             raise disk.full(scratch) from error
@@ -69,7 +87,10 @@ async def restore(copy: Path, site: Site, *, sha256: str, scratch: Path) -> Sequ
         ) from error
     finally:
         await asyncio.to_thread(files.remove, part)
-    return (*done.sentences(), *lost, *manifest.left)
+    return Restored(
+        base_commit=manifest.base_commit if manifest.base_commit in bases else "",
+        sentences=(told, *lost, *manifest.left),
+    )
 
 
 def _checked(copy: Path, site: Site, sha256: str) -> tuple[Manifest, Sequence[str]]:
@@ -113,13 +134,10 @@ class _Done:
 
     names: set[str] = field(default_factory=set)
     folders: list[Member] = field(default_factory=list)
-    same: int = 0
     lost: list[str] = field(default_factory=list)
 
     def sentences(self) -> Iterator[str]:
-        """Say what came back, and what did not."""
-        files = len(self.names) - len(self.folders) - self.same
-        yield f"{files} files came back from the rescue copy; {self.same} were as in the base."
+        """Say what did not come back."""
         for path in self.lost[:LOST_MAX]:
             yield (
                 f"{shown(path)} could not be restored: it was as in a commit that the code host "
@@ -179,7 +197,6 @@ class _Writer:
                     return
                 self._put_file(folder, name, pieces, self._site.owner, mode=same.mode)
         self.done.names.add(f"tree/{same.path}")
-        self.done.same += 1
 
     def end(self) -> None:
         """Remove what is not in the copy, and finish the folders from the inside out."""
@@ -344,14 +361,12 @@ async def _configure(site: Site, part: Path) -> Sequence[str]:
     return ()
 
 
-async def _references(site: Site, part: Path) -> Sequence[str]:
+async def _references(site: Site, objects: Objects, bases: Collection[str]) -> Sequence[str]:
     """Forget what the code host had and has not any more; say what work misses commits."""
     refs = await asyncio.to_thread(references, site.tree)
     if not refs:
         return ()
-    objects = await Objects.taken(site.tree, site.mirror, part / "objects.git")
-    bases = await objects.existing([site.base_commit])
-    there = await objects.existing({*refs.values(), *bases})
+    there = await objects.existing(set(refs.values()))
     missing = {name: oid for name, oid in refs.items() if oid not in there}
     theirs = {name for name in missing if name.startswith(("refs/remotes/", "refs/tags/"))}
     await asyncio.to_thread(_forget, site, theirs)

@@ -7,12 +7,11 @@ that was typed with corrections, or broken over two lines by a program, is not f
 import asyncio
 import codecs
 import json
-import re
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from itertools import chain
 
 from agent.errors import NodeError
-from agent.secrets_guard import PATTERNS
+from agent.masking import masked
 from agent.terminal.log import Kept, Mark
 from agent.terminal.terminals import Terminals
 from core.ids import TerminalId, WorkspaceId
@@ -22,12 +21,6 @@ from core.wire import OpenStream
 BLOCK_BYTES = 64 * 1024
 AROUND_BYTES = 16 * 1024
 """A secret that begins in one block is found whole if it ends within so much of the next."""
-
-_SHAPES = re.compile(
-    rb"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY(?: BLOCK)?-----"
-    rb"[\s\S]{0,12000}?(?:-----END[A-Z -]*-----|\Z)|"
-    + b"|".join(f"(?:{shape})[A-Za-z0-9_-]*".encode() for shape in PATTERNS[1:])
-)
 
 
 async def recording(terminals: Terminals, wanted: OpenStream) -> AsyncGenerator[bytes]:
@@ -76,13 +69,6 @@ def cast(kept: Kept, secrets: Sequence[str]) -> Iterator[str]:
         elif isinstance(mark.what, Size) and mark.what != size:
             size = mark.what
             yield json.dumps([round(after_s, 3), "r", f"{size.columns}x{size.rows}"]) + "\n"
-
-
-def masked(data: bytes, secrets: Sequence[bytes]) -> bytes:
-    """Return data of the same length in which secrets are stars."""
-    for secret in secrets:
-        data = data.replace(secret, b"*" * len(secret))
-    return _SHAPES.sub(lambda found: b"*" * len(found.group()), data)
 
 
 class _Masked:

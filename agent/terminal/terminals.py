@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from agent import files
+from agent.driver import Program
 from agent.errors import NodeError
 from agent.place import Place
+from agent.shim import first_on_path
+from agent.terminal.exec_line import MARK
 from agent.terminal.line import Line, Lines, Shell
 from agent.terminal.log import Kept, Log
 from agent.terminal.terminal import UNKNOWN_END, End, Terminal
@@ -62,6 +65,7 @@ class _Kept:
 
     Attributes:
         is_started: Whether its shell was started for sure; before that it may have been.
+        program: What to start instead of a shell; not written down, as it holds a token.
         end: How it ended, once that is on the disk.
         task: Follows the shell, or looks for it.
         is_closing: Its end is of no interest any more.
@@ -70,6 +74,7 @@ class _Kept:
     folder: Path
     order: OpenTerminal
     is_started: bool = False
+    program: Program | None = None
     end: End | None = None
     terminal: Terminal | None = None
     line: Line | None = None
@@ -96,7 +101,7 @@ class _Kept:
             known = None if end is None else End(end["code"], end["text"])
             if (order.workspace, order.terminal) != (folder.parent.parent.name, folder.name):
                 return None
-            return cls(folder, order, bool(raw["is_started"]), known)
+            return cls(folder, order, is_started=bool(raw["is_started"]), end=known)
         except (FrameError, KeyError, TypeError):
             return None
 
@@ -137,18 +142,31 @@ class Terminals:
         async with asyncio.TaskGroup() as group:
             self._group = group
             for path in sorted(self._layout.workspaces.glob("*/terminals/*")):
-                kept = _Kept.load(path)
-                if kept is None:
-                    await asyncio.to_thread(files.remove, path)
-                    continue
-                self._kept[kept.order.terminal] = kept
-                if kept.end is not None or kept.is_started:
-                    kept.task = group.create_task(self._adopt(kept))
+                await self._take_in(path)
             self.has_adopted.set()
             await asyncio.Event().wait()
 
-    async def open(self, order: OpenTerminal) -> None:
+    async def take_in(self, workspace: WorkspaceId) -> None:
+        """Know the terminals that came back with a workspace: they are over, and can be read."""
+        for path in sorted(self._layout.workspace(workspace).glob("terminals/*")):
+            if path.name not in self._kept:
+                await self._take_in(path)
+
+    async def _take_in(self, path: Path) -> None:
+        kept = _Kept.load(path)
+        if kept is None:
+            await asyncio.to_thread(files.remove, path)
+            return
+        self._kept[kept.order.terminal] = kept
+        if kept.end is not None or kept.is_started:
+            kept.task = self._grouped().create_task(self._adopt(kept))
+
+    async def open(self, order: OpenTerminal, program: Program | None = None) -> None:
         """Make sure that a terminal is there; one that has exited stays so.
+
+        Args:
+            order: Which one.
+            program: What runs in it instead of a shell; not in the order, as it holds a token.
 
         Raises:
             NodeError: It cannot be opened.
@@ -156,6 +174,7 @@ class Terminals:
         folder = self._folder(order.workspace, order.terminal)
         kept = self._kept.setdefault(order.terminal, _Kept(folder, order))
         async with kept.lock:
+            kept.program = program
             if kept.is_closing:
                 raise NodeError("terminal_closed", CLOSED)
             if kept.is_started or kept.end is not None:
@@ -174,6 +193,8 @@ class Terminals:
         kept.is_closing = True
         async with kept.lock:
             await self._hang_up(kept)
+            if kept.line is not None:
+                await kept.line.close()
             await self._drop(kept, CLOSED)
 
     async def close_all(self, workspace: WorkspaceId) -> None:
@@ -183,6 +204,13 @@ class Terminals:
                 if kept.order.workspace == workspace:
                     order = CloseTerminal(workspace=workspace, terminal=terminal)
                     group.create_task(self.close(order))
+
+    async def end_all(self, workspace: WorkspaceId) -> None:
+        """End what runs in the terminals of a workspace; they stay, with what they wrote."""
+        async with asyncio.TaskGroup() as group:
+            for kept in list(self._kept.values()):
+                if kept.order.workspace == workspace:
+                    group.create_task(self._end(kept))
 
     async def view(
         self,
@@ -235,9 +263,12 @@ class Terminals:
         await self._save(kept)
 
     def _follow_up(self, kept: _Kept) -> None:
+        kept.task = self._grouped().create_task(self._follow(kept))
+
+    def _grouped(self) -> asyncio.TaskGroup:
         if self._group is None:
             raise RuntimeError("Terminals.run is not running")
-        kept.task = self._group.create_task(self._follow(kept))
+        return self._group
 
     async def _adopt(self, kept: _Kept) -> None:
         """Find the shell of an earlier life again, or say that it is gone."""
@@ -311,8 +342,12 @@ class Terminals:
                 await asyncio.wait({kept.task}, timeout=LAST_WORDS_S_MAX)
         except (NodeError, OSError, TimeoutError) as error:
             log.warning("terminal.not_hung_up", extra=_about(kept) | {"reason": str(error)})
-        if kept.line is not None:
-            await kept.line.close()
+
+    async def _end(self, kept: _Kept) -> None:
+        """End a shell; one that does not end is ended with its container."""
+        async with kept.lock:
+            if kept.end is None:
+                await self._hang_up(kept)
 
     async def _drop(self, kept: _Kept, reason: str) -> None:
         """Forget a terminal and everything that it wrote."""
@@ -338,15 +373,16 @@ class Terminals:
     async def _shell(self, kept: _Kept) -> Shell:
         order = kept.order
         place = await self._place(order.workspace)
+        program = kept.program or Program(command=order.command, env={})
         return Shell(
             terminal=order.terminal,
             container=place.container,
             user=place.user,
             folder=place.folder,
-            env=place.env,
+            env=first_on_path({**place.env, **program.env, MARK: order.terminal}),
             run_dir=place.run_dir,
             size=self._terminal(kept).output.size,
-            command=order.command,
+            command=program.command,
         )
 
     def _folder(self, workspace: WorkspaceId, terminal: TerminalId) -> Path:

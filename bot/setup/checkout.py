@@ -19,6 +19,7 @@ VARIABLES = {
     "devcontainer": "SAMOVAR_DEVCONTAINER_JS",
     "claude": "SAMOVAR_CLAUDE",
     "xterm": "SAMOVAR_XTERM",
+    "player": "SAMOVAR_PLAYER",
     "claude-musl": "SAMOVAR_CLAUDE_MUSL",
     "registry": "SAMOVAR_REGISTRY",
     "musl": "SAMOVAR_MUSL",

@@ -13,11 +13,12 @@ from bot.setup.images import BaseImage
 from bot.setup.missing import MissingError
 from bot.setup.node import Node
 from bot.setup.place import alone
+from bot.setup.player import player
 from bot.setup.program import Chromium, Git, Postgres, Screens
 from bot.setup.requirement import Finding, Requirement, Site, meet, probe
 from bot.setup.tools import Claude, Devcontainer
 from bot.setup.unpacked import MUSL, REGISTRY
-from bot.setup.xterm import Xterm
+from bot.setup.xterm import xterm
 
 REQUIREMENTS: Mapping[str, Requirement] = {
     each.name: each
@@ -29,7 +30,8 @@ REQUIREMENTS: Mapping[str, Requirement] = {
         Devcontainer(),
         Claude(name="claude", variable="SAMOVAR_CLAUDE"),
         Claude(name="claude-musl", variable="SAMOVAR_CLAUDE_MUSL", libc="musl"),
-        Xterm(),
+        xterm(),
+        player(),
         Compose(),
         REGISTRY,
         MUSL,
@@ -40,8 +42,8 @@ REQUIREMENTS: Mapping[str, Requirement] = {
 }
 RUN = ("git", "docker", "base-image", "node", "devcontainer", "claude")
 """What it takes to run tasks on this machine."""
-PAGES = ("xterm",)
-"""What the pages take; without it all but terminals is there."""
+PAGES = ("xterm", "player")
+"""What the pages take; without it all but terminals and recordings is there."""
 MAYBE = ("claude-musl", *PAGES)
 """What is taken along where it is there: only images with musl need the first."""
 TEST = (
@@ -97,6 +99,12 @@ class Outfit:
     def xterm(self) -> Path | None:
         """The folder of xterm.js, if it is there."""
         path = self.parts.get("xterm")
+        return Path(path) if path else None
+
+    @property
+    def player(self) -> Path | None:
+        """The folder of asciinema-player, if it is there."""
+        path = self.parts.get("player")
         return Path(path) if path else None
 
     @property

@@ -11,14 +11,18 @@ from core.message import Post, PostKind
 from core.node import Link, Node
 from core.order import NodeOrder, order
 from core.place import Placement
+from core.plan.leaving import leave
 from core.plan.names import stop_name
+from core.plan.placing import claimed
 from core.plan.step import Planned, told
 from core.ports.store import Change, Insert, Touch, Update, Wake
 from core.project import Project
 from core.reasons import reason
+from core.rescue import RescueCopy
 from core.run import Outcome, Run, RunState
 from core.session import AgentSession, Prompt, SessionState
 from core.task import Task, TaskState
+from core.terminal import Terminal, TerminalState
 from core.wire import OrderBody, SendPrompt, StopSession
 from core.workspace import Workspace, WorkspaceState
 
@@ -36,15 +40,18 @@ class RunView:
     Attributes:
         session: The run's agent session with its newest events folded in.
         earlier: The session that this one continues, if the workspace had one.
+        terminal: The live one of the run's agent session, if it has one.
         prompts, decisions: Of this run, oldest first, with the newest events folded in.
         folded: Rows that the folding changed; opened: decisions that it found.
         orders: Of this run, and the stop of the session before it, by id.
+        warnings: What the thread must be told, found by the folding, each with its name.
         placement: Only while the run is being placed.
         new_node: A node that may be asked for if none has room; None when none may.
         nodes_max: How many nodes of that supplier there may be.
         model: The coding agent's model.
         surface: Where the task's thread is.
         installation: Whose names these are.
+        copies: Of the workspace, oldest first.
     """
 
     task: Task
@@ -61,15 +68,18 @@ class RunView:
     link: Link | None = None
     session: AgentSession | None = None
     earlier: AgentSession | None = None
+    terminal: Terminal | None = None
     prompts: tuple[Prompt, ...] = ()
     decisions: tuple[Decision, ...] = ()
     folded: tuple[AgentSession | Prompt | Decision, ...] = ()
     opened: tuple[Decision, ...] = ()
+    warnings: tuple[tuple[str, str], ...] = ()
     heard: bool = False
     orders: dict[str, NodeOrder] = field(default_factory=dict)
     placement: Placement | None = None
     new_node: Node | None = None
     nodes_max: int = 1
+    copies: tuple[RescueCopy, ...] = ()
 
 
 class Draft:
@@ -83,11 +93,13 @@ class Draft:
         """Whether the coding agent still has words to answer."""
         self._changes: list[Change] = []
         self._new: dict[str, Decision] = {decision.id: decision for decision in view.opened}
-        self._next: dict[str, AgentSession | Prompt | Decision | Workspace] = {}
+        self._next: dict[str, AgentSession | Prompt | Decision | Workspace | Terminal] = {}
         for noun in view.folded:
             self.put(noun)
             if isinstance(noun, Decision):
                 self._tell_of_withdrawn(noun)
+        for name, text in view.warnings:
+            self.say("reply", name, text)
 
     @property
     def now(self) -> datetime:
@@ -106,7 +118,7 @@ class Draft:
         """Write these too."""
         self._changes += changes
 
-    def put(self, noun: AgentSession | Prompt | Decision | Workspace) -> None:
+    def put(self, noun: AgentSession | Prompt | Decision | Workspace | Terminal) -> None:
         """Write the next value of a row; the last one counts."""
         if noun.id in self._new and isinstance(noun, Decision):
             self._new[noun.id] = noun
@@ -182,11 +194,20 @@ class Draft:
         return answer
 
     def send_prompts(
-        self, session_id: SessionId, node_id: NodeId, *, is_idle: bool = False
+        self,
+        session_id: SessionId,
+        node_id: NodeId,
+        *,
+        is_idle: bool = False,
+        is_away: bool = False,
     ) -> None:
-        """Order every prompt that may go now; say of each that failed that it is lost."""
+        """Order every prompt that may go now; say of each that failed that it is lost.
+
+        None goes while the conversation `is_away` in a terminal.
+        """
         for prompt in self.view.prompts:
-            if prompt.state == "pending" and (is_idle or not prompt.when_idle):
+            may_go = not is_away and (is_idle or not prompt.when_idle)
+            if prompt.state == "pending" and may_go:
                 sent = replace(prompt, state="sent", session_id=session_id)
                 self.put(sent)
                 body = SendPrompt(session=session_id, prompt=prompt.id, text=prompt.text)
@@ -207,11 +228,12 @@ class Draft:
         """Write the node that was chosen, so that two runs never take the same room."""
         placement = self.view.placement
         if placement is not None and placement.node is not None:
-            self.add(Update(replace(placement.node, active_at=self.now, warm_until=None)))
+            self.add(claimed(placement.node, at=self.now))
 
     def finish(self, verdict: Outcome | None, code: str = "", text: str = "") -> None:
         """Wind the run down: what was done is collected and published before it ends."""
         self._withdraw_questions()
+        self._close_terminal()
         self.to(
             RunState.CHECKING,
             verdict=verdict,
@@ -227,6 +249,14 @@ class Draft:
                 self.put(over)
                 self._tell_of_withdrawn(over)
 
+    def _close_terminal(self) -> None:
+        """End the terminal that has the conversation, or waits for it."""
+        terminal = self.view.terminal
+        if terminal is not None and terminal.state is not TerminalState.CLOSING:
+            self.put(terminal.moved(TerminalState.CLOSING, at=self.now))
+            self.tell("terminal.closing", about=f"terminal:{terminal.id}")
+            self.add(Wake("terminal", terminal.id))
+
     def _tell_of_withdrawn(self, decision: Decision) -> None:
         self.tell("decision.withdrawn", about=f"decision:{decision.id}")
 
@@ -237,6 +267,7 @@ class Draft:
         """
         why = f"{reason(code, text) if code else text} {more}".strip()
         self._withdraw_questions()
+        self._close_terminal()
         self.to(
             RunState.ENDED,
             verdict=outcome,
@@ -270,18 +301,31 @@ class Draft:
         if session is not None:
             ended = session.ended or "The run is over."
             self.put(replace(session, state=SessionState.ENDED, ended=ended))
+        keep = self.deadline(self.view.clocks.warm_s)
+        if self.run.chat_in is not None:
+            self._leave(keep)
         if workspace is None or workspace.run_id != self.run.id:
             return
-        keep = self.deadline(self.view.clocks.warm_s)
         is_new = workspace.state in {WorkspaceState.REQUESTED, WorkspaceState.BUILDING}
         if is_new and not workspace.container:
-            workspace = workspace.moved(
-                WorkspaceState.DELETING,
-                at=self.now,
-                deadline_at=self.deadline(self.view.clocks.publish_s),
+            workspace, more = leave(
+                workspace, self.view.copies, "slept", at=self.now, clocks=self.view.clocks
             )
-            self.tell("workspace.deleting", about=f"workspace:{workspace.id}", code=self.run.code)
-        self.put(replace(workspace, run_id=None, keep_until=keep))
+            about = f"workspace:{workspace.id}"
+            self.tell(f"workspace.{workspace.state}", about=about, code=self.run.code)
+            self.add(*more)
+        if workspace.state is not WorkspaceState.STOPPED:
+            workspace = replace(workspace, keep_until=keep)
+        self.put(replace(workspace, run_id=None))
+        self.add(Wake("workspace", workspace.id))
+
+    def _leave(self, keep: datetime) -> None:
+        """Let the workspace of a chat stay for a while; whoever else works in it keeps it."""
+        workspace = self.workspace
+        if workspace is None:
+            return
+        if workspace.state is WorkspaceState.READY and workspace.keep_until is not None:
+            self.put(replace(workspace, keep_until=max(keep, workspace.keep_until)))
         self.add(Wake("workspace", workspace.id))
 
     def _carry_over(self, *, is_cancelled: bool) -> None:

@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
-from core.frame import frame
+from core.frame import chat_frame, frame
 from core.ids import NodeId, SessionId, WorkspaceId
-from core.node import Node, NodeState
 from core.plan.draft import Draft, RunView
+from core.plan.leaving import restarted
 from core.plan.names import session_name, stop_name, workspace_name
-from core.ports.store import AtMost, Insert, Wake
+from core.plan.placing import make_room
+from core.ports.store import Insert, Wake
 from core.run import Outcome, Run, RunState
 from core.session import DELIVERED, AgentSession, SessionState
 from core.wire import StartSession
@@ -20,47 +21,42 @@ def place_run(draft: Draft) -> float | None:
     """Find a node and ask for a workspace on it, or take the one that the task has."""
     view = draft.view
     if draft.run.cancel_by:
-        draft.end(Outcome.CANCELLED, "cancelled")
+        draft.end(Outcome.CANCELLED, draft.run.stop_code)
         return None
-    if view.workspace is not None and view.workspace.state in _LIVE:
-        _move_in(draft, view.workspace)
+    if draft.run.chat_in is not None:
+        assert view.workspace is not None  # noqa: S101  a chat is opened in one
+        _prepare(draft, view.workspace.id, view.workspace.node_id)
         return None
-    if view.placement is not None and view.placement.node is not None:
-        _ask_for_workspace(draft, view.placement.node.id)
+    workspace = view.workspace
+    if workspace is not None and workspace.state in _LIVE and workspace.node_id:
+        _move_in(draft, workspace)
+        return None
+    is_stopping = workspace is not None and workspace.state is WorkspaceState.STOPPING
+    if view.placement is not None and view.placement.node is not None and not is_stopping:
+        _take_room(draft, view.placement.node.id)
         return None
     if draft.run.deadline_at is not None and view.now >= draft.run.deadline_at:
-        _give_up_or_queue(draft)
-    elif view.new_node is not None and view.placement and not view.placement.is_coming:
-        _ask_for_node(draft, view.new_node)
-    elif view.placement is not None and view.placement.idle is not None:
-        _let_go(draft, view.placement.idle)
+        _give_up_or_queue(draft, must_wait=is_stopping)
+    elif not is_stopping:
+        wished, most = view.new_node, view.nodes_max
+        draft.add(*make_room(view.placement, wished, nodes_max=most, at=view.now))
     return view.clocks.stale_s
 
 
-def _give_up_or_queue(draft: Draft) -> None:
+def _take_room(draft: Draft, node_id: NodeId) -> None:
+    if draft.view.workspace is None:
+        _ask_for_workspace(draft, node_id)
+    else:
+        _wake(draft, draft.view.workspace, node_id)
+
+
+def _give_up_or_queue(draft: Draft, *, must_wait: bool) -> None:
     """Fail without a machine; while others use all that there is, wait for one of them to end."""
     placement = draft.view.placement
-    if placement is not None and placement.is_full:
+    if must_wait or (placement is not None and placement.is_full):
         draft.set(deadline_at=draft.deadline(draft.view.clocks.node_ready_s))
     else:
         draft.end(Outcome.FAILED, "no_node")
-
-
-def _let_go(draft: Draft, idle: Workspace) -> None:
-    """Make room: a workspace that is only kept warm gives way to work."""
-    draft.put(replace(idle, keep_until=draft.now))
-    draft.add(Wake("workspace", idle.id))
-
-
-def _ask_for_node(draft: Draft, node: Node) -> None:
-    """Write the wish; that there are not too many is counted as it is written."""
-    live = tuple(state for state in NodeState if state is not NodeState.GONE)
-    limit = AtMost(
-        number=draft.view.nodes_max,
-        where=(("supplier", node.supplier), ("state", live)),
-        code="nodes",
-    )
-    draft.add(Insert(node, limits=(limit,)), Wake("node", node.id))
 
 
 def _move_in(draft: Draft, workspace: Workspace) -> None:
@@ -72,9 +68,27 @@ def _move_in(draft: Draft, workspace: Workspace) -> None:
             deadline_at=draft.deadline(draft.view.clocks.workspace_s),
         )
         draft.tell("workspace.building", about=f"workspace:{workspace.id}")
-    draft.put(replace(workspace, run_id=draft.run.id, keep_until=None))
+    draft.put(replace(workspace, run_id=draft.run.id, keep_until=None, code="", error=""))
     draft.add(Wake("workspace", workspace.id))
     _prepare(draft, workspace.id, workspace.node_id)
+
+
+def _wake(draft: Draft, workspace: Workspace, node_id: NodeId) -> None:
+    """Take the task's stopped workspace again, on a machine that has room for it."""
+    workspace = restarted(workspace, at=draft.now)
+    draft.tell("workspace.requested", about=f"workspace:{workspace.id}")
+    draft.put(
+        replace(
+            workspace,
+            node_id=node_id,
+            run_id=draft.run.id,
+            keep_until=None,
+            deadline_at=draft.deadline(draft.view.clocks.workspace_s),
+        )
+    )
+    draft.add(Wake("workspace", workspace.id))
+    draft.claim_room()
+    _prepare(draft, workspace.id, node_id)
 
 
 def _ask_for_workspace(draft: Draft, node_id: NodeId) -> None:
@@ -108,10 +122,10 @@ def _prepare(draft: Draft, workspace_id: WorkspaceId, node_id: NodeId) -> None:
 
 def prepare(draft: Draft) -> float | None:
     """Wait for the workspace, then start the coding agent with what was said."""
-    view, workspace = draft.view, draft.view.workspace
+    view, workspace = draft.view, draft.workspace
     is_free = _is_earlier_stopped(view)
     if draft.run.cancel_by:
-        draft.end(Outcome.CANCELLED, "cancelled")
+        draft.end(Outcome.CANCELLED, draft.run.stop_code)
     elif workspace is not None and (workspace.code or workspace.state not in _LIVE):
         draft.end(Outcome.FAILED, workspace.code or "workspace_timeout", workspace.error)
     elif workspace is not None and _is_made(workspace, draft.run) and is_free:
@@ -124,12 +138,16 @@ def prepare(draft: Draft) -> float | None:
 def _is_earlier_stopped(view: RunView) -> bool:
     """Whether the coding agent of the task's run before this one is out of the way for certain."""
     stop = view.earlier and view.orders.get(stop_name(view.earlier.run_id))
-    return not stop or not stop.is_open
+    if not stop or not stop.is_open:
+        return True
+    # It was on a machine that the workspace has left: nothing is left there, or it is gone.
+    return view.workspace is not None and stop.node_id != view.workspace.node_id
 
 
 def _is_made(workspace: Workspace, run: Run) -> bool:
     """Whether it is ready for this run; one that was taken in this very look is not yet."""
-    return workspace.state is WorkspaceState.READY and workspace.run_id == run.id
+    is_mine = run.chat_in is not None or workspace.run_id == run.id
+    return workspace.state is WorkspaceState.READY and is_mine
 
 
 def _start_session(draft: Draft, workspace: Workspace) -> None:
@@ -166,8 +184,9 @@ def start_order(draft: Draft) -> StartSession:
         run=run.id,
         workspace=run.workspace_id,
         model=view.model,
-        frame=frame(draft.task, view.project),
+        frame=(frame if run.chat_in is None else chat_frame)(draft.task, view.project),
         continues="" if earlier is None else earlier.id,
+        is_chat=run.chat_in is not None,
     )
 
 
@@ -177,13 +196,14 @@ def start(draft: Draft) -> float | None:
     if view.session is None:
         return None  # Written in this very look.
     if run.cancel_by:
-        draft.finish(Outcome.CANCELLED, "cancelled")
+        draft.finish(Outcome.CANCELLED, run.stop_code)
         return None
     if _is_acknowledged(view):
+        soft = draft.deadline(view.clocks.run_soft_s)
         draft.to(
             RunState.WORKING,
             started_at=view.now,
-            deadline_at=draft.deadline(view.clocks.run_soft_s),
+            deadline_at=soft if run.chat_in is None else None,
         )
         return None
     started = view.orders.get(f"{run.id}/start/0")

@@ -25,6 +25,9 @@ def check(draft: Draft) -> float | None:
     is_late = run.deadline_at is not None and view.now >= run.deadline_at
     if not _stopped(draft, is_late=is_late):
         return None
+    if run.chat_in is not None:  # Its work stays in the workspace, which others work in too.
+        draft.end(run.verdict or Outcome.ANSWER, run.code, run.reason)
+        return None
     found = collected_in(run.measured)
     if found is None:
         found = _collect(draft, is_late=is_late)

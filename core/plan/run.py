@@ -10,6 +10,7 @@ from core.plan.publish import check, end_with, is_pushed, publish
 from core.plan.step import Planned, left_s, soonest
 from core.plan.talk import converse
 from core.run import Outcome, RunState
+from core.workspace import WorkspaceState
 
 _PHASES: Mapping[RunState, Callable[[Draft], float | None]] = {
     RunState.PLACING: place_run,
@@ -20,6 +21,9 @@ _PHASES: Mapping[RunState, Callable[[Draft], float | None]] = {
     RunState.CHECKING: check,
     RunState.PUBLISHING: publish,
 }
+
+
+_HOME = frozenset({WorkspaceState.REQUESTED, WorkspaceState.BUILDING, WorkspaceState.READY})
 
 
 def plan_run(view: RunView) -> Planned:
@@ -35,6 +39,9 @@ def plan_run(view: RunView) -> Planned:
         if _is_node_lost(draft, view.clocks):
             end_with(draft, Outcome.FAILED, "node_lost")
             break
+        if _is_homeless(draft):
+            end_with(draft, Outcome.FAILED, "chat_without_workspace")
+            break
         due_in_s = phase(draft)
     if draft.run.state is RunState.ENDED:
         return draft.planned(None)
@@ -48,3 +55,10 @@ def _is_node_lost(draft: Draft, clocks: Clocks) -> bool:
     if node is None or not is_needed:
         return False
     return is_lost(draft.view.link, node.state_since, now=draft.now, clocks=clocks)
+
+
+def _is_homeless(draft: Draft) -> bool:
+    """Whether the workspace of a chat was stopped or taken away."""
+    workspace = draft.workspace
+    is_there = workspace is not None and workspace.state in _HOME
+    return draft.run.chat_in is not None and not is_there

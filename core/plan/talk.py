@@ -5,14 +5,14 @@ from datetime import timedelta
 
 from core.decision import Decision, DecisionState
 from core.frame import BUDGET_RAISED, NUDGE
-from core.ids import NodeId, PersonId, SessionId
+from core.ids import NodeId, SessionId
 from core.plan.draft import Draft
-from core.plan.names import prompt_name
+from core.plan.hand import hand
+from core.plan.instruct import instruct
 from core.plan.prepare import start_order
-from core.ports.store import Insert, Wake
 from core.run import Outcome, RunState
-from core.session import AgentSession, Prompt, SessionState
-from core.wire import AnswerQuestion
+from core.session import AgentSession, SessionState
+from core.wire import AnswerQuestion, Interrupt
 
 _BLOCKING = {
     "authentication_failed",
@@ -20,8 +20,6 @@ _BLOCKING = {
     "permission_error",
     "usage_limit_reached",
 }
-SYSTEM = PersonId("samovar")
-"""Who speaks when nobody does."""
 
 
 def converse(draft: Draft) -> float | None:
@@ -31,8 +29,8 @@ def converse(draft: Draft) -> float | None:
     assert run.node_id is not None  # noqa: S101  a working run has one
     if view.heard:
         draft.set(heard_at=view.now, looks=0)
-    if run.cancel_by:
-        draft.finish(Outcome.CANCELLED, "cancelled")
+    if run.cancel_by and not _interrupt(draft, session.id, run.node_id):
+        draft.finish(Outcome.CANCELLED, run.stop_code)
         return None
     _announce(draft)
     if _answer(draft, session.id, run.node_id):
@@ -40,16 +38,32 @@ def converse(draft: Draft) -> float | None:
     is_open = any(decision.state is DecisionState.OPEN for decision in view.decisions)
     _pause_or_resume(draft, is_open=is_open)
     is_idle = session.state is SessionState.IDLE and session.background == 0
-    draft.send_prompts(session.id, run.node_id, is_idle=is_idle and session.turn_ok is not None)
+    is_through = is_idle and session.turn_ok is not None
+    is_away = hand(draft, session, run.node_id, is_through=is_through)
+    draft.send_prompts(session.id, run.node_id, is_idle=is_through, is_away=is_away)
     if session.state is SessionState.ENDED:
         _ended(draft, session)
     elif is_open:
         return None
-    elif is_idle and session.turn_ok is not None and not draft.is_owed_a_turn:
-        _turned(draft, session)
+    elif is_away:
+        return view.clocks.silence_s
+    elif is_through and not draft.is_owed_a_turn:
+        if run.chat_in is None:
+            _turned(draft, session)
     else:
         return _watch(draft)
     return None
+
+
+def _interrupt(draft: Draft, session_id: SessionId, node_id: NodeId) -> bool:
+    """Stop the turn of a chat, which itself goes on; False where a stop is the end."""
+    run = draft.run
+    if run.chat_in is None or run.code:
+        return False
+    name = f"{run.id}/interrupt/{run.version}"
+    draft.order(name, Interrupt(session=session_id), node=node_id)
+    draft.set(cancel_by="")
+    return True
 
 
 def _announce(draft: Draft) -> None:
@@ -73,7 +87,7 @@ def _answer(draft: Draft, session_id: SessionId, node_id: NodeId) -> bool:
                 return True
             raised = draft.run.budget_usd + draft.view.project.budget_usd
             draft.set(budget_usd=raised)
-            _prompt(draft, BUDGET_RAISED, decision.id)
+            instruct(draft, BUDGET_RAISED, decision.id)
         else:
             draft.order(f"answer/{decision.id}", _answer_order(decision, session_id), node=node_id)
     return False
@@ -97,27 +111,13 @@ def _pause_or_resume(draft: Draft, *, is_open: bool) -> None:
     elif not is_open and run.state is RunState.ASKING:
         paused_s = run.paused_s + (draft.now - run.state_since).total_seconds()
         limit_s = clocks.run_hard_s if run.nudges else clocks.run_soft_s
-        started_at = run.started_at or draft.now
+        limit_at = (run.started_at or draft.now) + timedelta(seconds=limit_s + paused_s)
         draft.to(
             RunState.WORKING,
             paused_s=paused_s,
             heard_at=draft.now,
-            deadline_at=started_at + timedelta(seconds=limit_s + paused_s),
+            deadline_at=limit_at if run.chat_in is None else None,
         )
-
-
-def _prompt(draft: Draft, text: str, key: str) -> None:
-    prompt = Prompt(
-        id=prompt_name(key),
-        task_id=draft.task.id,
-        run_id=draft.run.id,
-        by=SYSTEM,
-        text=text,
-        state="pending",
-        created_at=draft.now,
-    )
-    draft.add(Insert(prompt, once=True), Wake("run", draft.run.id))
-    draft.is_owed_a_turn = True
 
 
 def _ended(draft: Draft, session: AgentSession) -> None:
@@ -148,7 +148,7 @@ def _watch(draft: Draft) -> float:
             return 0
         hard_s = view.clocks.run_hard_s - view.clocks.run_soft_s
         draft.set(nudges=1, deadline_at=draft.deadline(hard_s))
-        _prompt(draft, NUDGE, f"{run.id}/nudge")
+        instruct(draft, NUDGE, f"{run.id}/nudge")
     quiet_s = (view.now - (run.heard_at or view.now)).total_seconds()
     if quiet_s >= view.clocks.silence_s * (run.looks + 1) and run.node_id is not None:
         draft.set(looks=run.looks + 1)

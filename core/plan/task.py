@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from core.clocks import Clocks
-from core.ids import RunId
+from core.ids import RunId, WorkspaceId
 from core.limits import Limits
 from core.plan.step import Planned, told
 from core.ports.store import AtMost, Insert, Touch, Update, Wake
@@ -13,11 +13,18 @@ from core.task import Task, TaskState
 
 
 def plan_task(
-    task: Task, project: Project, *, now: datetime, clocks: Clocks, limits: Limits
+    task: Task,
+    project: Project,
+    *,
+    now: datetime,
+    clocks: Clocks,
+    limits: Limits,
+    chat_in: WorkspaceId | None = None,
 ) -> Planned:
     """Start the next run of a queued task, if the limits leave room for it.
 
     The limits are counted as the run is written; the store refuses the plan when one is reached.
+    Chats (`chat_in` their workspace) are not counted: they need no room that is not taken already.
     """
     if task.state is not TaskState.QUEUED:
         return Planned()
@@ -32,19 +39,20 @@ def plan_task(
         deadline_at=now + timedelta(seconds=clocks.node_ready_s),
         budget_usd=project.budget_usd,
         marks={"placing": now.isoformat()},
+        chat_in=chat_in,
     )
     live = tuple(state for state in RunState if state is not RunState.ENDED)
     limits_ = (
-        AtMost(number=limits.runs, where=(("state", live),), code="runs"),
+        AtMost(number=limits.runs, where=(("state", live), ("chat_in", None)), code="runs"),
         AtMost(
             number=limits.runs_per_person,
-            where=(("state", live), ("asked_by", task.asked_by)),
+            where=(("state", live), ("chat_in", None), ("asked_by", task.asked_by)),
             code="runs_per_person",
         ),
     )
     return Planned(
         changes=(
-            Insert(run, limits=limits_),
+            Insert(run, limits=limits_ if chat_in is None else ()),
             Update(task.moved(TaskState.ACTIVE, at=now, runs=task.runs + 1)),
             told("task.active", f"task:{task.id}", at=now, task_id=task.id, run_id=run.id),
             told("run.placing", f"run:{run.id}", at=now, task_id=task.id, run_id=run.id),

@@ -1,17 +1,20 @@
 """What a terminal does next. Pure."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from core.clocks import Clocks
+from core.ids import RunId
 from core.node import Link, Node
 from core.order import NodeOrder, order
 from core.place import is_up
+from core.plan.recording import wanted
 from core.plan.step import Planned, left_s, told
-from core.ports.store import Change, Insert, Update
+from core.ports.store import Change, Insert, Update, Wake
+from core.recording import Recording, RecordingState
 from core.terminal import Terminal, TerminalState
-from core.wire import CloseTerminal, OpenTerminal, OrderBody
+from core.wire import CloseTerminal, HandOver, OpenTerminal, OrderBody
 from core.workspace import Workspace, WorkspaceState
 
 WITH_ITS_WORKSPACE = "Its workspace was taken away."
@@ -27,17 +30,22 @@ class TerminalView:
     """All that a plan for a terminal may look at.
 
     Attributes:
+        node: Where the workspace is; None while that is on no machine.
+        run_id: The run whose agent session it has; None for a shell.
         orders: Of this terminal, by id.
+        recording: Of this terminal; None while nobody has asked for one.
     """
 
     terminal: Terminal
     workspace: Workspace
-    node: Node
+    node: Node | None
     link: Link | None
     orders: Mapping[str, NodeOrder]
     now: datetime
     fence: int
     clocks: Clocks
+    recording: Recording | None = None
+    run_id: RunId | None = None
 
 
 def plan_terminal(view: TerminalView) -> Planned:
@@ -48,14 +56,12 @@ def plan_terminal(view: TerminalView) -> Planned:
     if workspace.state not in _AT_HOME:
         return _exit(view, WITH_ITS_WORKSPACE)
     if workspace.state is WorkspaceState.READY and workspace.container != terminal.container:
-        closing = _order(view, "close", _closing(terminal))  # It may be open there all the same.
-        return _exit(view, IN_ANOTHER_CONTAINER, closing)
+        return _exit(view, IN_ANOTHER_CONTAINER)
     return _PHASES[terminal.state](view)
 
 
 def _open(view: TerminalView) -> Planned:
     terminal = view.terminal
-    body = OpenTerminal(workspace=terminal.workspace_id, terminal=terminal.id)
     answer = view.orders.get(f"{terminal.id}/open")
     if answer is not None and answer.ok:
         return _write(view, terminal.moved(TerminalState.OPEN, at=view.now))
@@ -64,7 +70,7 @@ def _open(view: TerminalView) -> Planned:
     if _is_late(view):
         error = NO_ANSWER if _is_node_up(view) else NODE_AWAY
         return _exit(view, error, _order(view, "close", _closing(terminal)))
-    changes = () if answer is not None else (_order(view, "open", body),)
+    changes = () if answer is not None else (_order(view, "open", _opening(terminal)),)
     return Planned(changes=changes, due_in_s=_left_s(view))
 
 
@@ -75,7 +81,9 @@ def _keep(view: TerminalView) -> Planned:
 
 
 def _close(view: TerminalView) -> Planned:
-    """End it; a node that is away does so when it is back."""
+    """End it once its recording is taken; a node that is away does so when it is back."""
+    if _waits_for_recording(view):
+        return Planned(changes=_recording(view), due_in_s=_left_s(view))
     answer = view.orders.get(f"{view.terminal.id}/close")
     made = () if answer is not None else (_order(view, "close", _closing(view.terminal)),)
     if (answer is not None and not answer.is_open) or _is_late(view):
@@ -84,15 +92,40 @@ def _close(view: TerminalView) -> Planned:
 
 
 def _forget(view: TerminalView) -> Planned:
-    """Let the node forget a terminal whose tab was closed after its end."""
-    is_told = f"{view.terminal.id}/close" in view.orders
-    if is_told or not view.terminal.is_hidden or view.workspace.state not in _AT_HOME:
+    """Let the node forget a terminal whose tab was closed after its end.
+
+    In a container that was replaced it may be open all the same.
+    """
+    terminal, workspace = view.terminal, view.workspace
+    is_told = f"{terminal.id}/close" in view.orders
+    is_replaced = bool(workspace.container) and workspace.container != terminal.container
+    if is_told or not (terminal.is_hidden or is_replaced) or workspace.state not in _AT_HOME:
         return Planned()
+    if _waits_for_recording(view):
+        return Planned(due_in_s=_left_s(view))
     return Planned(changes=(_order(view, "close", _closing(view.terminal)),))
 
 
 def _exit(view: TerminalView, error: str, *more: Change) -> Planned:
-    return _write(view, view.terminal.moved(TerminalState.EXITED, at=view.now, error=error), *more)
+    exited = view.terminal.moved(TerminalState.EXITED, at=view.now, error=error)
+    planned = _write(view, exited, *_recording(view), *more)
+    return replace(planned, due_in_s=0)
+
+
+def _recording(view: TerminalView) -> tuple[Change, ...]:
+    """Have what its shell wrote recorded, if it ever ran."""
+    opened = view.orders.get(f"{view.terminal.id}/open")
+    has_run = opened is not None and opened.ok
+    return wanted(view.terminal, at=view.now) if has_run and view.recording is None else ()
+
+
+def _waits_for_recording(view: TerminalView) -> bool:
+    """Whether the node is still to be asked for the recording: it forgets all when it closes."""
+    if _is_late(view) or not _is_node_up(view):
+        return False
+    if view.recording is None:
+        return bool(_recording(view))
+    return view.recording.state is RecordingState.WANTED
 
 
 def _write(view: TerminalView, new: Terminal, *more: Change) -> Planned:
@@ -100,10 +133,11 @@ def _write(view: TerminalView, new: Terminal, *more: Change) -> Planned:
         f"terminal.{new.state}",
         f"terminal:{new.id}",
         at=view.now,
-        task_id=view.workspace.task_id,
+        task_id=view.workspace.task_id or None,
         error=new.error,
     )
-    return Planned(changes=(Update(new), fact, *more))
+    woken = () if view.run_id is None else (Wake("run", view.run_id),)
+    return Planned(changes=(Update(new), fact, *woken, *more))
 
 
 def _order(view: TerminalView, verb: str, body: OrderBody) -> Insert:
@@ -116,6 +150,14 @@ def _order(view: TerminalView, verb: str, body: OrderBody) -> Insert:
         at=view.now,
     )
     return Insert(new, once=True)
+
+
+def _opening(terminal: Terminal) -> OpenTerminal | HandOver:
+    if terminal.session_id is None:
+        return OpenTerminal(workspace=terminal.workspace_id, terminal=terminal.id)
+    return HandOver(
+        session=terminal.session_id, workspace=terminal.workspace_id, terminal=terminal.id
+    )
 
 
 def _closing(terminal: Terminal) -> CloseTerminal:
@@ -135,10 +177,12 @@ def _left_s(view: TerminalView) -> float | None:
 
 
 def _is_node_up(view: TerminalView) -> bool:
-    return is_up(view.node, view.link, now=view.now, clocks=view.clocks)
+    node = view.node
+    return node is not None and is_up(node, view.link, now=view.now, clocks=view.clocks)
 
 
 _PHASES: Mapping[TerminalState, Callable[[TerminalView], Planned]] = {
+    TerminalState.WAITING: _keep,
     TerminalState.OPENING: _open,
     TerminalState.OPEN: _keep,
     TerminalState.CLOSING: _close,

@@ -1,44 +1,22 @@
 """What a workspace does next. Pure."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 
-from core.clocks import Clocks
-from core.ids import TerminalId
-from core.node import Link, Node, NodeState
-from core.order import NodeOrder, order
+from core.node import NodeState
 from core.place import is_lost
-from core.plan.step import Planned, left_s, soonest, told
-from core.ports.store import Change, Insert, Touch, Update, Wake
-from core.project import SIZES, Project
+from core.plan.leaving import leave
+from core.plan.placing import claimed, make_room
+from core.plan.step import Planned, left_s, soonest
+from core.plan.stopping import dropped, lost, rest, stop
+from core.plan.workspace_step import WorkspaceView, freed, give, remove, write
+from core.ports.store import Change, Insert, Update
+from core.project import SIZES
 from core.reasons import reason
-from core.wire import CreateWorkspace, DeleteWorkspace, OrderBody, WorkspaceReady, from_json
-from core.workspace import Workspace, WorkspaceState
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkspaceView:
-    """All that a plan for a workspace may look at.
-
-    Attributes:
-        orders: Of this workspace, by id.
-        url: Where its repository is fetched, without credentials.
-        image: The default image.
-        terminals: Those in it that have not ended.
-    """
-
-    workspace: Workspace
-    project: Project
-    node: Node
-    link: Link | None
-    orders: Mapping[str, NodeOrder]
-    now: datetime
-    fence: int
-    clocks: Clocks
-    url: str
-    image: str
-    terminals: tuple[TerminalId, ...] = ()
+from core.rescue import CopyState, Why
+from core.wire import CreateWorkspace, WorkspaceReady, from_json
+from core.workspace import WorkspaceState
 
 
 def plan_workspace(view: WorkspaceView) -> Planned:
@@ -46,53 +24,52 @@ def plan_workspace(view: WorkspaceView) -> Planned:
     phase = _PHASES.get(view.workspace.state)
     if phase is None:
         return Planned()
-    return _gone_with_its_node(view) if view.node.state is NodeState.GONE else phase(view)
+    is_gone = view.node is not None and view.node.state is NodeState.GONE
+    return _gone_with_its_node(view) if is_gone else phase(view)
 
 
-def _write(view: WorkspaceView, new: Workspace, *more: Change, due_in_s: float | None) -> Planned:
-    changes: list[Change] = [
-        Update(new),
-        told(
-            f"workspace.{new.state}",
-            f"workspace:{new.id}",
-            at=view.now,
-            task_id=new.task_id,
-            run_id=new.run_id,
-            code=new.code,
-        ),
-        Touch(new.task_id),
-    ]
-    if new.run_id is not None:
-        changes.append(Wake("run", new.run_id))
-    changes += [Wake("terminal", terminal) for terminal in view.terminals]
-    return Planned(changes=(*changes, *more), due_in_s=due_in_s)
+def _making(view: WorkspaceView) -> str:
+    """Name the order that makes the workspace, or makes sure of it for a later run.
 
-
-def _order(view: WorkspaceView, name: str, body: OrderBody) -> Insert:
-    new = order(
-        body,
-        id=f"{view.workspace.id}/{name}",
-        node=view.workspace.node_id,
-        subject=("workspace", view.workspace.id),
-        fence=view.fence,
-        at=view.now,
-    )
-    return Insert(new, once=True)
-
-
-def _making(workspace: Workspace) -> str:
-    """Name the order that makes the workspace, or makes sure of it for a later run."""
-    return f"create/{workspace.attempt}/{workspace.run_id}"
+    It is made sure of after each copy that failed, too: containers are stopped for a copy.
+    """
+    workspace = view.workspace
+    failed = sum(copy.state is CopyState.FAILED for copy in view.copies)
+    again = f"/{failed}" if failed else ""
+    return f"create/{workspace.attempt}/{workspace.run_id}{again}"
 
 
 def _ask(view: WorkspaceView) -> Planned:
+    if not view.workspace.node_id:
+        return _find_place(view)
     building = view.workspace.moved(WorkspaceState.BUILDING, at=view.now)
     due_in_s = left_s(view.workspace.deadline_at, view.now)
-    return _write(view, building, _create(view), due_in_s=due_in_s)
+    return write(view, building, _create(view), due_in_s=due_in_s)
+
+
+def _find_place(view: WorkspaceView) -> Planned:
+    """Take a machine with room, wish for one, or wait for others to leave theirs."""
+    workspace, placement = view.workspace, view.placement
+    if placement is not None and placement.node is not None:
+        until = view.now + timedelta(seconds=view.clocks.workspace_s)
+        placed = replace(workspace, node_id=placement.node.id, deadline_at=until)
+        asked = _ask(replace(view, workspace=placed, node=placement.node))
+        room = claimed(placement.node, at=view.now)
+        return replace(asked, changes=(*asked.changes, room))
+    if workspace.deadline_at is None or view.now < workspace.deadline_at:
+        room_changes = make_room(placement, view.new_node, nodes_max=view.nodes_max, at=view.now)
+        left = left_s(workspace.deadline_at, view.now)
+        return Planned(changes=room_changes, due_in_s=soonest([left, view.clocks.stale_s]))
+    if placement is not None and placement.is_full:
+        until = view.now + timedelta(seconds=view.clocks.node_ready_s)
+        waits = Update(replace(workspace, deadline_at=until))
+        return Planned(changes=(waits,), due_in_s=view.clocks.stale_s)
+    return _give_up(view, "no_machine", reason("no_machine"))
 
 
 def _create(view: WorkspaceView) -> Insert:
-    workspace, project = view.workspace, view.project
+    workspace, project, node = view.workspace, view.project, view.node
+    assert node is not None  # noqa: S101  it has a place
     cpus, memory_mb = SIZES[workspace.size]
     body = CreateWorkspace(
         workspace=workspace.id,
@@ -101,25 +78,26 @@ def _create(view: WorkspaceView) -> Insert:
         url=view.url,
         base=project.branch,
         branch=workspace.branch,
-        cpus=min(cpus, view.node.cpus or cpus),
-        memory_mb=min(memory_mb, view.node.memory_mb or memory_mb),
+        cpus=min(cpus, node.cpus or cpus),
+        memory_mb=min(memory_mb, node.memory_mb or memory_mb),
         devcontainer=project.devcontainer,
         image=view.image,
         allow=project.allow,
+        restore="" if view.copy is None else view.copy.sha256,
     )
-    return _order(view, _making(workspace), body)
+    return give(view, _making(view), body)
 
 
 def _build(view: WorkspaceView) -> Planned:
     workspace = view.workspace
-    answer = view.orders.get(f"{workspace.id}/{_making(workspace)}")
+    answer = view.answer(_making(view))
     if answer is not None and answer.ok:
         return _ready(view, from_json(WorkspaceReady, answer.result))
     if answer is not None and answer.ok is False:
         return _give_up(view, answer.code, answer.text)
     if workspace.deadline_at is not None and view.now >= workspace.deadline_at:
         return _give_up(view, "workspace_timeout", reason("workspace_timeout"))
-    if is_lost(view.link, view.node.state_since, now=view.now, clocks=view.clocks):
+    if _is_node_lost(view):
         return _give_up(view, "node_lost", reason("node_lost"))
     due_in_s = soonest([left_s(workspace.deadline_at, view.now), view.clocks.lost_s])
     changes = () if answer is not None else (_create(view),)
@@ -127,7 +105,9 @@ def _build(view: WorkspaceView) -> Planned:
 
 
 def _ready(view: WorkspaceView, ready: WorkspaceReady) -> Planned:
-    new = view.workspace.moved(
+    workspace = view.workspace
+    warm = None if workspace.run_id else view.now + timedelta(seconds=view.clocks.warm_s)
+    new = workspace.moved(
         WorkspaceState.READY,
         at=view.now,
         deadline_at=None,
@@ -138,68 +118,88 @@ def _ready(view: WorkspaceView, ready: WorkspaceReady) -> Planned:
         base_commit=ready.base_commit,
         token_hash=ready.token_hash,
         recovered=ready.recovered,
-        notes=ready.notes,
+        notes=(*ready.notes, *ready.restored),
+        keep_until=workspace.keep_until or warm,
     )
-    return _write(view, new, due_in_s=None if new.run_id else 0)
-
-
-def _deleting(view: WorkspaceView, *, code: str = "", error: str = "") -> Workspace:
-    deadline_at = view.now + timedelta(seconds=view.clocks.publish_s)
-    return view.workspace.moved(
-        WorkspaceState.DELETING, at=view.now, deadline_at=deadline_at, code=code, error=error
-    )
+    copy = view.copy
+    more: tuple[Change, ...] = ()
+    if copy is not None:
+        more = (Update(copy.moved(CopyState.RESTORED, at=view.now)),)
+    return write(view, new, *more, due_in_s=None if new.run_id else 0)
 
 
 def _give_up(view: WorkspaceView, code: str, text: str) -> Planned:
-    return _write(view, _deleting(view, code=code, error=text), due_in_s=0)
+    """Let go of what cannot be made, or not be made anew: its work is saved before it is removed.
+
+    What could not be saved just before stays, and so does what is on a machine that does not
+    answer: that may come back.
+    """
+    workspace = replace(view.workspace, code=code, error=text)
+    holds_work = bool(workspace.base_commit) and view.copy is None
+    cannot_save = code == "node_lost" or bool(view.workspace.code)
+    if cannot_save and holds_work and workspace.state is WorkspaceState.BUILDING:
+        stays = workspace.moved(WorkspaceState.READY, at=view.now, deadline_at=None)
+        return write(view, stays, due_in_s=0)
+    return _leave(replace(view, workspace=workspace), "stopped")
+
+
+def _leave(view: WorkspaceView, why: Why) -> Planned:
+    new, more = leave(view.workspace, view.copies, why, at=view.now, clocks=view.clocks)
+    return write(view, new, *more, due_in_s=0)
 
 
 def _keep(view: WorkspaceView) -> Planned:
-    """Keep a workspace without a run for a while; a reply finds its conversation there."""
+    """Keep a workspace without a run for a while, then let it sleep."""
     workspace = view.workspace
-    if workspace.run_id is not None:
+    if workspace.run_id is not None or view.chats:
         return Planned()
-    until = workspace.keep_until or view.now
-    if view.now < until and view.node.state is NodeState.READY:
+    if _is_node_lost(view):
+        return Planned(due_in_s=view.clocks.lost_s)
+    is_draining = view.node is not None and view.node.state is not NodeState.READY
+    until = (view.now if is_draining else workspace.keep_until) or view.now
+    failed = [copy.state_since for copy in view.copies if copy.state is CopyState.FAILED]
+    if failed:
+        until = max(until, failed[-1] + timedelta(seconds=view.clocks.publish_s))
+    if view.now < until:
         return Planned(due_in_s=left_s(until, view.now))
-    return _write(view, _deleting(view), due_in_s=0)
+    return _leave(replace(view, workspace=replace(workspace, code="", error="")), "slept")
 
 
 def _delete(view: WorkspaceView) -> Planned:
-    """Order the removal, again under the next attempt if it failed, until it is confirmed."""
-    workspace = view.workspace
-    name = f"delete/{workspace.attempt}"
-    answer = view.orders.get(f"{workspace.id}/{name}")
-    if answer is None:
-        made = _order(view, name, DeleteWorkspace(workspace=workspace.id))
-        return Planned(changes=(made,), due_in_s=view.clocks.publish_s)
-    if answer.ok:
-        return _gone(view)
-    if answer.ok is False:
-        again = replace(workspace, attempt=workspace.attempt + 1)
-        return Planned(changes=(Update(again),), due_in_s=view.clocks.stop_s)
-    return Planned(due_in_s=view.clocks.publish_s)
+    return remove(view, _gone)
 
 
 def _gone(view: WorkspaceView) -> Planned:
     new = view.workspace.moved(
         WorkspaceState.GONE, at=view.now, deadline_at=None, token_hash="", run_id=None
     )
-    more = [Wake("node", new.node_id), Wake("admission", "all")]
-    if view.workspace.run_id is not None:
-        more.append(Wake("run", view.workspace.run_id))
-    return _write(view, new, *more, due_in_s=None)
+    return write(view, new, *dropped(view), *freed(view), due_in_s=None)
 
 
 def _gone_with_its_node(view: WorkspaceView) -> Planned:
     if view.workspace.state is WorkspaceState.DELETING:
         return _gone(view)
-    return _give_up(view, "node_lost", reason("node_lost"))
+    workspace = replace(view.workspace, code="node_lost", error=reason("node_lost"))
+    view = replace(view, workspace=workspace)
+    copy = view.copy
+    if copy is not None and copy.state is CopyState.KEPT:
+        is_stopping = workspace.state is WorkspaceState.STOPPING
+        return stop(view) if is_stopping else _leave(view, "stopped")
+    new = workspace.moved(WorkspaceState.DELETING, at=view.now, deadline_at=None)
+    return write(view, new, *lost(view), due_in_s=0)
+
+
+def _is_node_lost(view: WorkspaceView) -> bool:
+    return view.node is not None and is_lost(
+        view.link, view.node.state_since, now=view.now, clocks=view.clocks
+    )
 
 
 _PHASES: Mapping[WorkspaceState, Callable[[WorkspaceView], Planned]] = {
     WorkspaceState.REQUESTED: _ask,
     WorkspaceState.BUILDING: _build,
     WorkspaceState.READY: _keep,
+    WorkspaceState.STOPPING: stop,
+    WorkspaceState.STOPPED: rest,
     WorkspaceState.DELETING: _delete,
 }

@@ -4,20 +4,23 @@ Who asks comes first; whether they may is decided behind it. Everything that peo
 is a `UserError` whose message is said to them.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from core.access import Person
 from core.browse import Changes, Listing
 from core.card import Card
+from core.chat import Activity
 from core.event import Event
 from core.ids import (
+    CopyId,
     DecisionId,
     NodeId,
     ProjectId,
+    RecordingId,
     RunId,
     SessionId,
     TaskId,
@@ -130,10 +133,43 @@ class NodeView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CopyView:
+    """One rescue copy in short.
+
+    Attributes:
+        task_id: Empty if its workspace was made by hand.
+        why: Whether its workspace was stopped, slept or was deleted.
+        state: Of `core.rescue.CopyState`.
+        expires_at: When it is removed; that of a stopped workspace goes with it.
+        left_out: The first things that are not in it; `left_out_count` is the number of all.
+    """
+
+    id: CopyId
+    workspace_id: WorkspaceId
+    project: ProjectId
+    task_id: TaskId
+    why: str
+    state: str
+    branch: str
+    head: str
+    size_bytes: int
+    made_at: datetime | None
+    expires_at: datetime | None
+    left_out: tuple[str, ...] = ()
+    left_out_count: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkspaceView:
     """One workspace in short.
 
     Attributes:
+        task_id: Empty if it was made by hand.
+        node_id: Empty while it is on no machine.
+        keep_until: Until when it stays without a run; a stopped one, until when it is kept.
+        size: Of `core.project.SIZES`.
+        place: Its place among the workspaces that wait for a machine, from 1; else 0.
+        copy: The copy that is being made or holds all of its work, while there is one.
         steps: `[{step, state, at, text}]` of its making, oldest first.
         notes: Sentences that people should know.
     """
@@ -149,6 +185,9 @@ class WorkspaceView:
     keep_until: datetime | None
     steps: tuple[dict[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    size: str = ""
+    place: int = 0
+    copy: CopyView | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +198,7 @@ class TerminalView:
         state: Of `core.terminal.TerminalState`.
         exit_code: Of the shell, minus a signal's number; None while it lives or if unknown.
         error: Why it could not be opened or how else it ended, as a sentence.
+        session_id: The coding agent's session that is open in it; None for a shell.
     """
 
     id: TerminalId
@@ -166,8 +206,62 @@ class TerminalView:
     title: str
     position: int
     state: str
+    session_id: SessionId | None = None
     exit_code: int | None = None
     error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingView:
+    """What can be watched again.
+
+    Attributes:
+        kind: `session` or `terminal`.
+        state: `live` while more may come, `kept`, `lost` or `expired`.
+        size_bytes: In the file store; 0 where it is made when it is asked for.
+        sha256: Its name in the file store, empty where it is not there.
+        error: Why it was lost, as a sentence.
+        expires_at: When it goes; None where nobody has said.
+    """
+
+    id: RecordingId
+    kind: str
+    title: str
+    state: str
+    task_id: TaskId
+    workspace_id: WorkspaceId
+    began_at: datetime
+    size_bytes: int = 0
+    sha256: str = ""
+    error: str = ""
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatView:
+    """One conversation of a workspace in short.
+
+    Attributes:
+        id: The task that it is; words, answers and stops go there.
+        is_own: Whether it is the task that the workspace was made for: no chat, it stays.
+        position: Place among the chats, from left to right.
+        session_id: The newest coding agent's session; None before the first.
+        error: Of one that has ended, why, as a sentence.
+    """
+
+    id: TaskId
+    workspace_id: WorkspaceId
+    title: str
+    position: int
+    state: Activity
+    is_own: bool = False
+    session_id: SessionId | None = None
+    error: str = ""
+
+
+When = Literal["", "idle", "now"]
+"""When a busy coding agent's conversation goes to a terminal: not at all, once it is idle, or at
+once, which interrupts it."""
 
 
 class Commands(Protocol):
@@ -198,7 +292,7 @@ class Commands(Protocol):
         ...
 
     async def stop(self, actor: Person, task: TaskId) -> None:
-        """Stop a task; what was done is kept."""
+        """Stop a task; what was done is kept. A chat only ends its turn, and goes on."""
         ...
 
     async def projects(self, actor: Person) -> Sequence[Project]:
@@ -239,6 +333,28 @@ class Commands(Protocol):
         """Read a file of a workspace. Iterating raises `NotFoundError` if there is none."""
         ...
 
+    async def put_file(
+        self,
+        actor: Person,
+        workspace: WorkspaceId,
+        path: str,
+        chunks: AsyncIterable[bytes],
+        *,
+        size_bytes: int = -1,
+        replaces: bool = False,
+    ) -> None:
+        """Write a file of a workspace, whole or not at all; nothing is read before it is taken.
+
+        Args:
+            actor: Who asks.
+            workspace: Where to.
+            path: Percent-encoded, in a folder that is there; see `core.browse`.
+            chunks: What is in it, at most `UPLOAD_BYTES_MAX`.
+            size_bytes: How much will come; -1 where nobody knows.
+            replaces: Whether a file that is there may be replaced; else it is `file_exists`.
+        """
+        ...
+
     async def locate(self, actor: Person, session: SessionId, path: str) -> tuple[WorkspaceId, str]:
         """Return where a file is that a coding agent named by its path in the container.
 
@@ -276,6 +392,19 @@ class Commands(Protocol):
         """Open a shell; it is `opening` until the node has it. One that is gone is refused."""
         ...
 
+    async def open_session(
+        self, actor: Person, session: SessionId, *, when: When = ""
+    ) -> TerminalView:
+        """Leave a coding agent's conversation to a terminal, once it is idle or now.
+
+        One that the person has already is returned, and opened now if they say so.
+        """
+        ...
+
+    async def return_session(self, actor: Person, session: SessionId) -> None:
+        """End the terminal of a coding agent's conversation: the agent goes on by itself."""
+        ...
+
     async def change_terminal(
         self,
         actor: Person,
@@ -297,6 +426,46 @@ class Commands(Protocol):
         """Look at a terminal, and type in it if the person may steer; see `core.viewing`."""
         ...
 
+    async def recordings(self, actor: Person, task: TaskId) -> Sequence[RecordingView]:
+        """Return what can be watched again of a task, oldest first."""
+        ...
+
+    async def recording(self, actor: Person, recording: RecordingId) -> RecordingView:
+        """Return one recording."""
+        ...
+
+    async def moment(self, actor: Person, session: SessionId, offset: int) -> float:
+        """Return at which second of a session's recording the event at `offset` is shown."""
+        ...
+
+    def film(self, actor: Person, recording: RecordingId) -> AsyncGenerator[bytes]:
+        """Read a recording as an asciicast. Iterating raises `NotFoundError` if there is none."""
+
+    async def chats(self, actor: Person, workspace: WorkspaceId) -> Sequence[ChatView]:
+        """Return the conversations of a workspace: its task's, then the chats that are open."""
+        ...
+
+    async def new_chat(
+        self, actor: Person, workspace: WorkspaceId, text: str, *, surface: str, key: str
+    ) -> ChatView:
+        """Open a chat with its first words; the same `key` opens one. It begins by itself."""
+        ...
+
+    async def change_chat(
+        self,
+        actor: Person,
+        chat: TaskId,
+        *,
+        title: str | None = None,
+        position: int | None = None,
+    ) -> None:
+        """Give a chat's tab another title or another place; the others make room."""
+        ...
+
+    async def close_chat(self, actor: Person, chat: TaskId) -> None:
+        """End a chat and take its tab away; its work stays. Closed already is fine."""
+        ...
+
     async def workspace_link(self, actor: Person, workspace: WorkspaceId) -> str:
         """Return a one-time path by which this person enters a workspace: good for 60 s."""
         ...
@@ -305,8 +474,46 @@ class Commands(Protocol):
         """Return a new one-time token with which a machine joins."""
         ...
 
+    async def new_workspace(
+        self,
+        actor: Person,
+        project: ProjectId,
+        *,
+        size: str = "",
+        branch: str = "",
+        key: str = "",
+    ) -> WorkspaceView:
+        """Make a workspace without a task; the same key makes one.
+
+        A branch that the code host has is continued; without one it gets a branch of its own.
+        """
+        ...
+
+    async def stop_workspace(self, actor: Person, workspace: WorkspaceId) -> None:
+        """Save a workspace and let its machine go. Stopped already is fine.
+
+        This and what follows is refused while a run works in it.
+        """
+        ...
+
+    async def restart_workspace(self, actor: Person, workspace: WorkspaceId) -> None:
+        """Put a stopped workspace back on a machine. On its way already is fine."""
+        ...
+
+    async def rebuild_workspace(self, actor: Person, workspace: WorkspaceId) -> None:
+        """Make the container of a ready workspace anew; its files stay."""
+        ...
+
     async def delete_workspace(self, actor: Person, workspace: WorkspaceId) -> None:
-        """Remove a workspace that no run works in."""
+        """Save a workspace and remove it; the copy can be restored for some time."""
+        ...
+
+    async def copies(self, actor: Person) -> Sequence[CopyView]:
+        """Return the rescue copies that can be restored, newest first."""
+        ...
+
+    async def restore(self, actor: Person, copy: CopyId, *, key: str = "") -> WorkspaceView:
+        """Make a new workspace from a rescue copy; the same key makes one."""
         ...
 
     async def delete_node(self, actor: Person, node: NodeId) -> None:

@@ -13,7 +13,8 @@ class Grant:
     """What a workspace token stands for, as it is now.
 
     Attributes:
-        branches: Prefix of the only branches that may be pushed: `samovar/T-142-`.
+        branches: Prefix of the only branches that may be pushed, those of the workspace's task:
+            `samovar/T-142-`.
         models: Models that may be asked; None means any that has a price.
         budget_usd: Cap of the run, raised by a person's answer.
         spent_usd: What the run's model calls cost so far.
@@ -53,10 +54,12 @@ class Grants(Protocol):
     1. `grant` returns None for a token that is unknown or revoked.
     2. `book` adds to the run's cost exactly what it was given, also past the budget.
     3. `exhausted` opens at most one budget decision per run until it is answered.
+    4. Each coding agent spends its own run's budget: `session` says which one asks. One that is
+       not of the token's workspace, or has ended, says nothing.
     """
 
-    async def grant(self, token: str) -> Grant | None:
-        """Return what `token` stands for now."""
+    async def grant(self, token: str, *, session: str = "") -> Grant | None:
+        """Return what `token` stands for now; without a session, for the workspace's own run."""
         ...
 
     async def book(self, grant: Grant, call: ModelCall) -> None:

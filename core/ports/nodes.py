@@ -13,6 +13,7 @@ from core.wire import (
     Hello,
     NodeStatus,
     Order,
+    Pipe,
     Report,
     SessionDelta,
 )
@@ -48,6 +49,7 @@ class Nodes(Protocol):
     6. `view` gives a connection to a terminal of the node whose frames pass both ways unchanged, in
        order and at the slower side's pace; whichever side ends it, the other one learns it with
        code and reason. `UnavailableError` if the node cannot be reached.
+    7. `pipe` does the same for a port or a file of a workspace; what is said is in `wire`.
     """
 
     def connected(self) -> Mapping[NodeId, AgentInfo]:
@@ -70,6 +72,13 @@ class Nodes(Protocol):
         writes: bool,
     ) -> AbstractAsyncContextManager[View]:
         """Look at a terminal of a node, for the length of a `with` block; see `core.viewing`."""
+        ...
+
+    def pipe(self, node: NodeId, wanted: Pipe) -> AbstractAsyncContextManager[View]:
+        """Connect to what is wanted, for the length of a `with` block. Its ticket is ours to set.
+
+        A message is `wire.STREAM_CHUNK_BYTES` at most.
+        """
         ...
 
     def deltas(self) -> AsyncGenerator[SessionDelta]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from core.access import BrowserSession, DoorKey, Person, Ticket
+from core.chat import Chat
 from core.decision import Decision
 from core.event import Event
 from core.ids import SessionId, TaskId
@@ -13,7 +14,10 @@ from core.message import Post, Said, Thread
 from core.node import Link, Node
 from core.order import NodeOrder
 from core.ports.work import Claim
+from core.preview import Preview, PreviewKey
 from core.project import Project
+from core.recording import Recording
+from core.rescue import RescueCopy
 from core.run import Run
 from core.session import AgentSession, Prompt
 from core.task import Task
@@ -24,6 +28,7 @@ from core.workspace import Workspace
 Noun = (
     AgentSession
     | BrowserSession
+    | Chat
     | Decision
     | DoorKey
     | Link
@@ -31,8 +36,12 @@ Noun = (
     | NodeOrder
     | Person
     | Post
+    | Preview
+    | PreviewKey
     | Project
     | Prompt
+    | Recording
+    | RescueCopy
     | Run
     | Said
     | Task

@@ -10,10 +10,9 @@ from core.errors import QuotaError, RefusedError
 from core.fold import fold
 from core.ids import NodeId
 from core.message import Thread
-from core.node import Link, Node, NodeState
+from core.node import Link, Node
 from core.order import NodeOrder
-from core.place import place
-from core.plan import node as node_plan
+from core.place import is_lost
 from core.plan.draft import Draft, RunView
 from core.plan.names import stop_name
 from core.plan.publish import not_pulled, pulled, wanted_pull
@@ -22,14 +21,18 @@ from core.ports.forge import Forge
 from core.ports.store import Reader, Store
 from core.ports.work import Claim
 from core.project import Project
+from core.reconcile.placing import Machines
+from core.rescue import RescueCopy
 from core.run import Run, RunState
 from core.session import AgentSession, Prompt
 from core.task import Task
+from core.terminal import LIVE, Terminal
 from core.workspace import Workspace, WorkspaceState
 
 EVENTS_A_LOOK = 500
-_LIVE_NODES = tuple(state for state in NodeState if state is not NodeState.GONE)
-_LIVE_WORKSPACES = tuple(state for state in WorkspaceState if state is not WorkspaceState.GONE)
+_USABLE = tuple(
+    state for state in WorkspaceState if state not in {WorkspaceState.DELETING, WorkspaceState.GONE}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,48 +112,43 @@ class RunReconciler:
 
     async def _with_place(self, reader: Reader, view: RunView) -> RunView:
         run = view.run
-        workspace = await _workspace(reader, view)
+        workspace = await self._workspace(reader, view)
         node_id = run.node_id or (workspace.node_id if workspace else None)
-        if node_id is not None:
+        view = replace(view, workspace=workspace)
+        if workspace is not None:
+            copies = await reader.find(RescueCopy, workspace_id=workspace.id)
+            view = replace(view, copies=tuple(copies))
+        if node_id:
             node = await reader.get(Node, node_id)
-            links = await reader.find(Link, node_id=node_id)
-            link = links[0] if links else None
-            view = replace(view, workspace=workspace, node=node, link=link)
-        if run.state is RunState.PLACING:
-            view = await self._with_placement(reader, view)
+            view = replace(view, node=node, link=await _link(reader, node_id))
+        if run.state is RunState.PLACING and run.chat_in is None:
+            size = view.project.size if workspace is None else workspace.size
+            machines = Machines(supplier=self.supplier, nodes_max=self.nodes_max, mint=self.mint)
+            placement, new = await machines.look(reader, size, now=view.now, clocks=self.clocks)
+            view = replace(view, placement=placement, new_node=new, nodes_max=self.nodes_max)
         return view
 
-    async def _with_placement(self, reader: Reader, view: RunView) -> RunView:
-        nodes = await reader.find(Node, state=_LIVE_NODES)
-        links = {link.node_id: link for link in await reader.find(Link)}
-        placement = place(
-            view.project,
-            nodes,
-            links,
-            await reader.find(Workspace, state=_LIVE_WORKSPACES),
-            now=view.now,
-            clocks=self.clocks,
-        )
-        mine = [node for node in nodes if node.supplier == self.supplier]
-        new = None
-        if self.supplier and len(mine) < self.nodes_max:
-            new = Node(
-                id=self.mint(),
-                supplier=self.supplier,
-                state=NodeState.REQUESTED,
-                state_since=view.now,
-                created_at=view.now,
-                deadline_at=node_plan.deadline(view.now, self.clocks),
-            )
-        return replace(view, placement=placement, new_node=new, nodes_max=self.nodes_max)
+    async def _workspace(self, reader: Reader, view: RunView) -> Workspace | None:
+        """Return the run's workspace, or the one of its task that it may take.
+
+        One on a machine that does not answer is left there: what is in it is saved when the
+        machine is back, and the task goes on elsewhere.
+        """
+        known = view.run.workspace_id or view.run.chat_in
+        if known is not None:
+            return await reader.get(Workspace, known)
+        for found in reversed(await reader.find(Workspace, task_id=view.task.id, state=_USABLE)):
+            if not found.node_id:
+                return found
+            node, link = await reader.get(Node, found.node_id), await _link(reader, found.node_id)
+            if not is_lost(link, node.state_since, now=view.now, clocks=self.clocks):
+                return found
+        return None
 
 
-async def _workspace(reader: Reader, view: RunView) -> Workspace | None:
-    if view.run.workspace_id is not None:
-        return await reader.get(Workspace, view.run.workspace_id)
-    usable = (WorkspaceState.REQUESTED, WorkspaceState.BUILDING, WorkspaceState.READY)
-    found = await reader.find(Workspace, task_id=view.task.id, state=usable)
-    return found[-1] if found else None
+async def _link(reader: Reader, node_id: NodeId) -> Link | None:
+    links = await reader.find(Link, node_id=node_id)
+    return links[0] if links else None
 
 
 async def _with_session(reader: Reader, view: RunView) -> RunView:
@@ -167,6 +165,7 @@ async def _with_session(reader: Reader, view: RunView) -> RunView:
     if view.run.session_id is None:
         return view
     session = await reader.get(AgentSession, view.run.session_id)
+    terminals = await reader.find(Terminal, session_id=session.id, state=LIVE)
     events = await reader.session_events(session.id, after=session.seen, limit=EVENTS_A_LOOK)
     folded = fold(session, view.prompts, view.decisions, events, at=view.now)
     prompts = {prompt.id: prompt for prompt in (*view.prompts, *folded.prompts)}
@@ -175,9 +174,11 @@ async def _with_session(reader: Reader, view: RunView) -> RunView:
     return replace(
         view,
         session=folded.session,
+        terminal=terminals[0] if terminals else None,
         prompts=tuple(prompts.values()),
         decisions=tuple(decisions.values()),
         folded=(*changed, *folded.prompts, *folded.withdrawn),
         opened=folded.opened,
+        warnings=folded.warnings,
         heard=folded.heard,
     )

@@ -10,10 +10,11 @@ from core.plan.step import told
 from core.ports.store import Change, Insert, Store, Update
 from core.project import Project
 from core.reasons import reason
+from core.rescue import RescueCopy
 from core.run import Outcome, Run
 from core.session import AgentSession, Prompt
 from core.task import Task
-from core.terminal import Terminal, TerminalState
+from core.terminal import LIVE, Terminal, TerminalState
 from core.workspace import Workspace
 
 TERMINAL_STUCK = (
@@ -50,7 +51,10 @@ class Stuck:
         task = await self.store.get(Task, run.task_id)
         threads = await self.store.find(Thread, id=task.thread)
         workspaces = await self.store.find(Workspace, id=run.workspace_id or "")
+        copies = await self.store.find(RescueCopy, workspace_id=run.workspace_id or "")
         sessions = await self.store.find(AgentSession, run_id=run.id)
+        session_id = sessions[-1].id if sessions else ""
+        terminals = await self.store.find(Terminal, session_id=session_id, state=LIVE)
         view = RunView(
             task=task,
             run=run,
@@ -61,7 +65,9 @@ class Stuck:
             model="",
             surface=threads[0].surface if threads else "web",
             workspace=workspaces[0] if workspaces else None,
+            copies=tuple(copies),
             session=sessions[-1] if sessions else None,
+            terminal=terminals[0] if terminals else None,
             prompts=tuple(await self.store.find(Prompt, run_id=run.id)),
             decisions=tuple(await self.store.find(Decision, run_id=run.id)),
         )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from core.chat import Chat
 from core.clocks import Clock, Clocks
 from core.errors import QuotaError
 from core.limits import Limits
@@ -12,6 +13,7 @@ from core.ports.work import Claim
 from core.project import Project
 from core.run import Run, RunState
 from core.task import Task, TaskState
+from core.workspace import Workspace, WorkspaceState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +29,14 @@ class TaskReconciler:
         """Look at one task."""
         task = await self.store.get(Task, claim.key)
         project = await self.store.get(Project, task.project)
+        chats = await self.store.find(Chat, id=task.id)
         planned = plan_task(
-            task, project, now=self.clock.now(), clocks=self.clocks, limits=self.limits
+            task,
+            project,
+            now=self.clock.now(),
+            clocks=self.clocks,
+            limits=self.limits,
+            chat_in=chats[0].workspace_id if chats else None,
         )
         if planned.changes:
             try:
@@ -45,14 +53,19 @@ class AdmissionReconciler:
     store: Store
 
     async def __call__(self, claim: Claim) -> float | None:
-        """Wake queued tasks and runs that are being placed."""
+        """Wake queued tasks, and the runs and workspaces that want a machine."""
 
-        async def look(reader: Reader) -> tuple[Sequence[Task], Sequence[Run]]:
+        async def look(
+            reader: Reader,
+        ) -> tuple[Sequence[Task], Sequence[Run], Sequence[Workspace]]:
             queued = await reader.find(Task, state=TaskState.QUEUED)
-            return queued, await reader.find(Run, state=RunState.PLACING)
+            placing = await reader.find(Run, state=RunState.PLACING)
+            wanted = await reader.find(Workspace, state=WorkspaceState.REQUESTED, node_id="")
+            return queued, placing, wanted
 
-        queued, placing = await self.store.snapshot(look)
+        queued, placing, wanted = await self.store.snapshot(look)
         wakes: list[Change] = [Wake("run", run.id) for run in placing]
+        wakes += [Wake("workspace", workspace.id) for workspace in wanted]
         for task in queued:
             wakes += [Wake("task", task.id), Touch(task.id)]
         if wakes:

@@ -1,17 +1,28 @@
-"""Workspaces: ordered, built, kept for a while, removed."""
+"""Workspaces: ordered, built, kept for a while, saved, put back, removed."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.clocks import Clock, Clocks
+from core.errors import NotFoundError, QuotaError
 from core.node import Link, Node
 from core.order import NodeOrder
-from core.plan.workspace import WorkspaceView, plan_workspace
+from core.plan.step import Planned
+from core.plan.stopping import brought_in, made_copy, not_saved
+from core.plan.workspace import plan_workspace
+from core.plan.workspace_step import WorkspaceView
+from core.ports.files import Files
+from core.ports.nodes import Nodes
 from core.ports.store import Reader, Store
 from core.ports.work import Claim
 from core.project import Project, RepoRef
+from core.reconcile.placing import Machines
+from core.recording import Recording, RecordingState
+from core.rescue import RescueCopy, bring_in
+from core.run import LIVE as LIVE_RUNS
+from core.run import Run
 from core.terminal import LIVE, Terminal
-from core.workspace import Workspace
+from core.workspace import Workspace, WorkspaceState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,33 +32,54 @@ class WorkspaceReconciler:
     Attributes:
         url: Where a repository is fetched, without credentials.
         image: The default image.
+        files: Where rescue copies are kept.
     """
 
     store: Store
+    files: Files
+    nodes: Nodes
     clock: Clock
     clocks: Clocks
+    machines: Machines
     url: Callable[[RepoRef], str]
     image: str
 
     async def __call__(self, claim: Claim) -> float | None:
         """Look at one workspace."""
         view = await self.store.snapshot(lambda reader: self._view(reader, claim))
-        planned = plan_workspace(view)
+        planned = await self._brought_in(view) or plan_workspace(view)
         if planned.changes:
-            await self.store.commit(*planned.changes, claim=claim)
+            try:
+                await self.store.commit(*planned.changes, claim=claim)
+            except QuotaError:  # No more nodes: somebody else's machine may do, later.
+                return self.clocks.stale_s
         return planned.due_in_s
+
+    async def _brought_in(self, view: WorkspaceView) -> Planned | None:
+        """Bring a copy from its machine into the file store; nothing is removed before."""
+        saved = made_copy(view)
+        if saved is None:
+            return None
+        try:
+            stored = await bring_in(self.files, self.nodes, view.workspace.node_id, saved.sha256)
+        except (NotFoundError, ValueError):
+            return not_saved(view, "copy_lost")
+        return brought_in(view, saved, stored)
 
     async def _view(self, reader: Reader, claim: Claim) -> WorkspaceView:
         workspace = await reader.get(Workspace, claim.key)
         project = await reader.get(Project, workspace.project)
         orders = await reader.find(NodeOrder, subject_kind="workspace", subject=workspace.id)
         terminals = await reader.find(Terminal, workspace_id=workspace.id, state=LIVE)
-        links = await reader.find(Link, node_id=workspace.node_id)
-        return WorkspaceView(
+        recordings = await reader.find(
+            Recording, workspace_id=workspace.id, state=RecordingState.WANTED
+        )
+        chats = await reader.find(Run, chat_in=workspace.id, state=LIVE_RUNS)
+        view = WorkspaceView(
             workspace=workspace,
             project=project,
-            node=await reader.get(Node, workspace.node_id),
-            link=links[0] if links else None,
+            node=None,
+            link=None,
             orders={order.id: order for order in orders},
             now=self.clock.now(),
             fence=claim.fence,
@@ -55,4 +87,17 @@ class WorkspaceReconciler:
             url=self.url(project.repo),
             image=self.image,
             terminals=tuple(terminal.id for terminal in terminals),
+            recordings=tuple(recording.id for recording in recordings),
+            copies=tuple(await reader.find(RescueCopy, workspace_id=workspace.id)),
+            chats=tuple(chat.id for chat in chats),
         )
+        if workspace.node_id:
+            links = await reader.find(Link, node_id=workspace.node_id)
+            node = await reader.get(Node, workspace.node_id)
+            return replace(view, node=node, link=links[0] if links else None)
+        if workspace.state is not WorkspaceState.REQUESTED:
+            return view
+        placement, new = await self.machines.look(
+            reader, workspace.size, now=view.now, clocks=self.clocks
+        )
+        return replace(view, placement=placement, new_node=new, nodes_max=self.machines.nodes_max)

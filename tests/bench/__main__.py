@@ -20,7 +20,7 @@ from tests.bench.row import NotRun, Row, table
 
 OUTSIDE = (*RUN, "postgres")
 """What some of the scripts take."""
-HELPERS = {"__main__", "outside", "row"}
+HELPERS = {"__main__", "outside", "peers", "row"}
 
 
 def main(names: Sequence[str]) -> int:

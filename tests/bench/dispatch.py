@@ -30,9 +30,12 @@ from core.engine import Engine, Reconciler
 from core.ids import NodeId, ReplicaId, RunId, TaskId, ThreadId
 from core.message import Thread
 from core.node import NodeState
+from core.ports.files import Files
 from core.ports.forge import Forge
+from core.ports.nodes import Nodes
 from core.ports.store import Insert, Wake
 from core.reconcile.nodes import NodeReconciler
+from core.reconcile.placing import Machines
 from core.reconcile.runs import RunReconciler
 from core.reconcile.tasks import AdmissionReconciler
 from core.reconcile.workspaces import WorkspaceReconciler
@@ -155,6 +158,9 @@ class _Bench:
             ),
             "workspace": WorkspaceReconciler(
                 store=store,
+                files=cast("Files", None),  # Nothing is stopped.
+                nodes=cast("Nodes", None),
+                machines=Machines(supplier="", nodes_max=0, mint=lambda: NodeId("")),
                 clock=clock,
                 clocks=CLOCKS,
                 url=lambda repo: f"http://127.0.0.1:9/{repo}.git",

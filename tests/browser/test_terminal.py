@@ -244,7 +244,7 @@ async def test_a_terminal_that_is_gone_is_said_and_not_dialled_again(
     page = await opened()
     await ready(page)
     the(site).cut(CLOSE_MISSING, "The container was removed.")
-    await expect(page.locator("#notice")).to_have_text("The container was removed.")
+    await expect(page.locator("#notice-text")).to_have_text("The container was removed.")
     await page.keyboard.type("x")
     await expect(page.locator("#remark")).to_have_text("The container was removed.")
 
@@ -715,7 +715,7 @@ async def test_why_a_terminal_could_not_be_opened_is_said(opened: Open, site: Si
     (name,) = site.commands.tabs
     why = "The container has no shell."
     site.commands.tabs[name] = replace(site.commands.tabs[name], state="exited", error=why)
-    await expect(page.locator("#notice")).to_have_text(why)
+    await expect(page.locator("#notice-text")).to_have_text(why)
     await expect(page.locator(".tab-state")).to_have_text("ended")
 
 

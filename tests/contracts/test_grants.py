@@ -1,5 +1,6 @@
 """Promises of `Grants` on our records, on both databases."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -8,12 +9,16 @@ from adapters.store.store import SqlStore
 from bot.grants import StoredGrants
 from bot.people import fingerprint
 from core.decision import Decision, DecisionState
+from core.ids import RunId, SessionId, TaskId
 from core.ports.grants import Grant, ModelCall
 from core.ports.store import Insert, Update
+from core.session import SessionState
+from core.workspace import WorkspaceState
 from tests.fakes.clock import FakeClock
-from tests.fakes.nouns import a_project, a_run, a_task, a_workspace
+from tests.fakes.nouns import SESSION, a_project, a_run, a_session, a_task, a_workspace
 
 TOKEN = "wst_for-tests"
+CHATS = SessionId("5f0f7a3e-6a40-4b6e-9c0e-0d7a9a7b6c22")
 
 
 @pytest.fixture
@@ -65,6 +70,58 @@ async def test_2_what_is_booked_adds_up_also_past_the_budget(grants: StoredGrant
 async def test_2_a_part_of_a_millionth_is_rounded_up(grants: StoredGrants) -> None:
     await grants.book(await granted(grants), a_call("0.0000001"))
     assert (await granted(grants)).spent_usd == Decimal("0.000001")
+
+
+async def test_4_each_coding_agent_spends_its_own_runs_budget(
+    store: SqlStore, grants: StoredGrants
+) -> None:
+    chat = a_run(id=RunId("T-2.1"), task_id=TaskId("T-2"), session_id=CHATS, budget_usd=Decimal(1))
+    await store.commit(
+        Insert(chat),
+        Insert(a_session()),
+        Insert(a_session(id=CHATS, run_id=chat.id, task_id=chat.task_id)),
+    )
+    asking = await grants.grant(TOKEN, session=CHATS)
+    assert asking is not None
+    assert (asking.run_id, asking.task_id, asking.budget_usd) == ("T-2.1", "T-2", Decimal(1))
+    assert asking.branches == "samovar/T-1-", "the branch is the workspace's"
+    await grants.book(asking, a_call("0.25"))
+    own = await grants.grant(TOKEN, session=SESSION)
+    assert own is not None
+    assert (own.run_id, own.spent_usd) == ("T-1.1", Decimal(0))
+    again = await grants.grant(TOKEN, session=CHATS)
+    assert again is not None
+    assert again.spent_usd == Decimal("0.25")
+
+
+@pytest.mark.parametrize("values", [{"workspace_id": "wother00"}, {"state": SessionState.ENDED}])
+async def test_4_a_session_that_is_not_alive_here_says_nothing(
+    store: SqlStore, grants: StoredGrants, values: dict[str, object]
+) -> None:
+    chat = a_run(id=RunId("T-2.1"), task_id=TaskId("T-2"), session_id=CHATS)
+    session = a_session(id=CHATS, run_id=chat.id, task_id=chat.task_id, **values)
+    await store.commit(Insert(chat), Insert(session))
+    for name in (CHATS, "", "x", "\x00"):
+        grant = await grants.grant(TOKEN, session=name)
+        assert grant is not None
+        assert grant.run_id == "T-1.1"
+
+
+async def test_4_a_chat_has_its_budget_between_the_runs_of_the_workspace(
+    store: SqlStore, grants: StoredGrants
+) -> None:
+    chat = a_run(id=RunId("T-2.1"), task_id=TaskId("T-2"), session_id=CHATS)
+    session = a_session(id=CHATS, run_id=chat.id, task_id=chat.task_id)
+    between = a_workspace(token_hash=fingerprint(TOKEN), run_id=None)
+    await store.commit(Insert(chat), Insert(session), Update(between))
+    assert await grants.grant(TOKEN) is None
+    anew = replace(between, version=1, state=WorkspaceState.BUILDING)
+    for known in (between, anew):
+        grant = await grants.grant(TOKEN, session=CHATS)
+        assert grant is not None
+        assert grant.run_id == "T-2.1"
+        if known is between:
+            await store.commit(Update(anew))
 
 
 async def test_3_a_spent_budget_opens_one_question_until_it_is_answered(

@@ -8,6 +8,7 @@ from contextlib import (
     aclosing,
     asynccontextmanager,
 )
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,23 @@ import pytest
 
 from adapters.memory.nodes import MemoryNodes
 from agent.files import Layout
+from agent.link import Wanted
 from agent.spool import Spool
-from agent.streams import Streams, file_sources
+from agent.streams import Streams, Views, file_sources
 from core.errors import NotFoundError, UnavailableError
 from core.ids import NodeId, OrderId, ReplicaId, SessionId, TerminalId, WorkspaceId
 from core.ports.nodes import Nodes
 from core.viewing import CLOSE_MISSING, OUTPUT_BYTES_MAX, View, ViewClosedError
 from core.wire import (
     PROTOCOL,
+    STREAM_CHUNK_BYTES,
+    ConnectPort,
     Hello,
+    OpenStream,
     Order,
     OrderAnswer,
+    Pipe,
+    PutFile,
     Report,
     SessionDelta,
     ViewTerminal,
@@ -52,7 +59,7 @@ class World:
     say: Callable[[], None]
     shown: Shown
 
-    async def show(self, asked: ViewTerminal, view: View) -> None:
+    async def show(self, asked: ViewTerminal | Pipe, view: View) -> None:
         await self.shown(asked, view)
 
     def look(self, **values: Any) -> AbstractAsyncContextManager[View]:
@@ -80,8 +87,16 @@ class RealWorld(World):
             layout = Layout(state=self._folder)
             streams = Streams(client, self._url, lambda: self._token, file_sources(layout))
 
+            pipes = Views(client, self._url, lambda: self._token, self.show)
+
+            async def serve(wanted: Wanted) -> None:
+                if isinstance(wanted, OpenStream):
+                    await streams.serve(wanted)
+                elif not isinstance(wanted, ViewTerminal):
+                    await pipes.serve(wanted)
+
             node = attached(
-                *(self._url, self._token, self._folder / "n"), serve=streams.serve, shown=self.show
+                *(self._url, self._token, self._folder / "n"), serve=serve, shown=self.show
             )
             async with node as agent, asyncio.TaskGroup() as group:
                 self.say = lambda: agent.link.delta(DELTA)
@@ -128,7 +143,7 @@ class MemoryWorld(World):
             living.cancel()
 
 
-async def echo(asked: ViewTerminal, view: View) -> None:
+async def echo(asked: ViewTerminal | Pipe, view: View) -> None:
     while True:
         await view.send(await view.receive())
 
@@ -206,9 +221,9 @@ async def test_5_deltas_show_what_is_said_while_somebody_listens(world: World) -
 
 
 async def test_6_a_view_passes_frames_both_ways_unchanged_and_in_order(world: World) -> None:
-    asked: list[ViewTerminal] = []
+    asked: list[ViewTerminal | Pipe] = []
 
-    async def shown(one: ViewTerminal, view: View) -> None:
+    async def shown(one: ViewTerminal | Pipe, view: View) -> None:
         asked.append(one)
         await echo(one, view)
 
@@ -221,6 +236,7 @@ async def test_6_a_view_passes_frames_both_ways_unchanged_and_in_order(world: Wo
                 await view.send(frame)
                 assert await view.receive() == frame
     (one,) = asked
+    assert isinstance(one, ViewTerminal)
     assert (one.workspace, one.terminal, one.viewer, one.writes) == (
         *(WORKSPACE, TERMINAL, "Ana"),
         False,
@@ -230,7 +246,7 @@ async def test_6_a_view_passes_frames_both_ways_unchanged_and_in_order(world: Wo
 async def test_6_a_slow_viewer_slows_the_terminal_and_misses_nothing(world: World) -> None:
     sent = 0
 
-    async def shown(_: ViewTerminal, view: View) -> None:
+    async def shown(_: ViewTerminal | Pipe, view: View) -> None:
         nonlocal sent
         for n in range(MESSAGES):
             await view.send(n.to_bytes(4) * (OUTPUT_BYTES_MAX // 4))
@@ -250,7 +266,7 @@ async def test_6_a_slow_viewer_slows_the_terminal_and_misses_nothing(world: Worl
 async def test_6_a_slow_terminal_slows_the_viewer(world: World) -> None:
     may_read = asyncio.Event()
 
-    async def shown(_: ViewTerminal, view: View) -> None:
+    async def shown(_: ViewTerminal | Pipe, view: View) -> None:
         await may_read.wait()
         for n in range(MESSAGES):
             assert (await view.receive())[:4] == n.to_bytes(4)
@@ -285,7 +301,7 @@ async def settled(count: Callable[[], int]) -> None:
 
 
 async def test_6_whoever_looks_learns_why_the_terminal_ended_the_view(world: World) -> None:
-    async def shown(_: ViewTerminal, view: View) -> None:
+    async def shown(_: ViewTerminal | Pipe, view: View) -> None:
         await view.close(CLOSE_MISSING, "no such shell: ä")
 
     world.shown = shown
@@ -300,7 +316,7 @@ async def test_6_whoever_looks_learns_why_the_terminal_ended_the_view(world: Wor
 async def test_6_the_terminal_learns_why_whoever_looks_ended_the_view(world: World) -> None:
     learned: list[tuple[int, str]] = []
 
-    async def shown(_: ViewTerminal, view: View) -> None:
+    async def shown(_: ViewTerminal | Pipe, view: View) -> None:
         try:
             await view.receive()
         except ViewClosedError as closed:
@@ -335,3 +351,50 @@ async def test_6_the_end_of_the_node_ends_the_view(world: World) -> None:
             assert await view.receive() == b"x"
         with pytest.raises(ViewClosedError):
             await view.receive()
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        ConnectPort(ticket="", workspace=WORKSPACE, port=5173),
+        PutFile(ticket="", workspace=WORKSPACE, path="a%20b", size_bytes=3, replaces=True),
+    ],
+)
+async def test_7_a_pipe_passes_bytes_both_ways_and_both_learn_of_its_end(
+    world: World, wanted: Pipe
+) -> None:
+    asked: list[ViewTerminal | Pipe] = []
+    learned: list[int] = []
+
+    async def shown(one: ViewTerminal | Pipe, view: View) -> None:
+        asked.append(replace(one, ticket=""))
+        for _ in range(3):
+            await view.send(await view.receive())
+        if len(asked) == 1:
+            await view.close(CLOSE_MISSING, "disk_full")
+            return
+        try:
+            await view.receive()
+        except ViewClosedError as closed:
+            learned.append(closed.code)
+
+    world.shown = shown
+    with pytest.raises(UnavailableError):
+        async with world.nodes.pipe(NODE, wanted):
+            pass
+    async with world.a_node():
+        await until(world.nodes.connected)
+        async with world.nodes.pipe(NODE, wanted) as pipe:
+            for message in (b"", b"x", b"y" * STREAM_CHUNK_BYTES):
+                await pipe.send(message)
+                assert await pipe.receive() == message
+            with pytest.raises(ViewClosedError) as closed:
+                await pipe.receive()
+        assert (closed.value.code, closed.value.reason) == (CLOSE_MISSING, "disk_full")
+        async with world.nodes.pipe(NODE, wanted) as pipe:
+            for _ in range(3):
+                await pipe.send(b"")
+                assert await pipe.receive() == b""
+        await until(lambda: learned)
+    assert asked == [wanted, wanted]
+    assert learned == [1000]

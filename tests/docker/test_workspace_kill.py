@@ -15,7 +15,7 @@ import pytest
 from agent.override import WORKSPACE_LABEL
 from tests.fakes.node_world import BRANCH, REPOSITORY, NodeWorld, base_image, node_world
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
 FILES = {

@@ -11,6 +11,7 @@ import pytest
 from adapters.local import process
 from bot.client import Client
 from bot.demo.script import say, step, use
+from tests.fakes.asciicast import read
 from tests.fakes.screen import Screen, a_screen
 from tests.fakes.served import Served, served
 from tests.fakes.serving import until
@@ -96,3 +97,39 @@ async def test_a_deleted_workspace_ends_its_shells_with_a_sentence(
         await client.delete("workspaces", card["workspace_id"])
     assert await screen.ended() != 0
     await screen.shows("workspace")
+
+
+async def test_what_a_shell_and_the_agent_showed_is_watched_when_the_workspace_is_gone(
+    samovar: Served, screen: Screen
+) -> None:
+    task = await a_task(samovar)
+    await attach(samovar, screen, task)
+    screen.type(b"echo $((40 + 2)); echo wst_$(printf 'b%.0s' $(seq 43)); echo shown\r")
+    await screen.shows("\r\nshown")
+    workspace = (await samovar.get("tasks", task))["card"]["workspace_id"]
+    async with Client(samovar.stage.config.state / "api.sock") as client:
+
+        async def is_gone() -> bool:
+            found = await client.get("workspaces", workspace)
+            return bool(found["workspace"]["state"] == "gone")
+
+        async def film(recording: str) -> str:
+            chunks = [chunk async for chunk in client.read("recordings", recording, "cast")]
+            return read(b"".join(chunks).decode().splitlines(keepends=True)).text
+
+        await client.delete("workspaces", workspace)
+        await until(is_gone, within_s=120)
+        found = (await client.get("tasks", task, "recordings"))["recordings"]
+        assert [(one["kind"], one["state"]) for one in found] == [
+            ("session", "kept"),
+            ("terminal", "kept"),
+        ]
+        agent, shell = [await film(one["id"]) for one in found]
+    assert f"$ {COMMIT}" in agent
+    assert "It is there." in agent
+    assert "42\r\n" in shell
+    assert "shown" in shell
+    assert "*" * 47 in shell
+    assert "wst_b" not in shell
+    stored = list((samovar.stage.config.state / "files").glob("*"))
+    assert not any(b"asciicast" in path.read_bytes() for path in stored if path.is_file())

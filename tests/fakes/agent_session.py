@@ -33,6 +33,7 @@ class Bench:
     run: str = "T-1.1"
     mode: str = "bypassPermissions"
     continues: str = ""
+    is_chat: bool = False
     env: dict[str, str] = field(default_factory=dict)
     journal: FakeJournal = field(init=False)
     deltas: list[SessionDelta] = field(default_factory=list)
@@ -65,6 +66,7 @@ class Bench:
             uid=os.getuid(),
             gid=os.getgid(),
             continues=self.continues,
+            is_chat=self.is_chat,
         )
 
     def driver(self, *, pace: float = PACE, **more: Any) -> ClaudeDriver:

@@ -1,7 +1,14 @@
 """People's commands and sign-in in memory, with levers for what a task does and what fails."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,16 +16,19 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
+from bot.film import Film, seconds
 from core.access import Person, may
 from core.browse import Changes, Listing
 from core.card import Card, Question, Result, Step
 from core.errors import AppError, ForbiddenError, NotFoundError, UnavailableError, UserError
 from core.event import Event
 from core.ids import (
+    CopyId,
     DecisionId,
     NodeId,
     PersonId,
     ProjectId,
+    RecordingId,
     RunId,
     SessionId,
     TaskId,
@@ -28,13 +38,17 @@ from core.ids import (
 )
 from core.ledger import Start
 from core.ports.commands import (
+    ChatView,
+    CopyView,
     Guest,
     Heard,
     Line,
     NodeView,
+    RecordingView,
     RunLine,
     TaskView,
     TerminalView,
+    When,
     Words,
     WorkspaceView,
 )
@@ -69,6 +83,7 @@ class FakeCommands:
         self.heard: dict[str, Heard] = {}
         self.machines: dict[NodeId, NodeView] = {}
         self.spaces: dict[WorkspaceId, WorkspaceView] = {}
+        self.kept: dict[CopyId, CopyView] = {}
         self.logs: dict[WorkspaceId, str] = {}
         self.started: list[Start] = []
         self.folders: dict[str, Listing] = {}
@@ -85,7 +100,10 @@ class FakeCommands:
         self.terminals_of: dict[TerminalId, FakeTerminal] = {}
         self.shell: Callable[[], FakeTerminal] = FakeTerminal
         self.opens = True
+        self.talks: dict[TaskId, ChatView] = {}
         self.doors = FakeDoors()
+        self.casts: dict[RecordingId, str] = {}
+        self.recorded: dict[RecordingId, RecordingView] = {}
         self._listeners: dict[SessionId, list[asyncio.Queue[SessionDelta]]] = {}
 
     # Levers
@@ -126,7 +144,31 @@ class FakeCommands:
         self.views[task] = replace(view, lines=tuple(lines))
         self.fact("prompt.moved", task)
 
-    def begin(self, task: TaskId) -> SessionId:
+    def talk(self, task: TaskId, workspace: WorkspaceId, *, is_own: bool = False) -> ChatView:
+        """Make a task a conversation of a workspace: a chat, or the task's own."""
+        chats = [view for view in self.talks.values() if not view.is_own]
+        self.talks[task] = ChatView(
+            id=task,
+            workspace_id=workspace,
+            title=self.views[task].card.title,
+            position=0 if is_own else len(chats),
+            state="idle",
+            is_own=is_own,
+        )
+        return self._talk(self.talks[task])
+
+    def _talk(self, view: ChatView) -> ChatView:
+        card, told = self.views[view.id].card, self.told.get(self.session(view.id), [])
+        states = [event.data["state"] for event in told if event.kind == "session.state"]
+        state: Any = "busy" if states[-1:] == ["busy"] else "idle"
+        if card.state in {"done", "failed", "cancelled"}:
+            state = "ended"
+        elif card.run_state == "asking":
+            state = "asking"
+        error = card.result.advice if card.result and state == "ended" else ""
+        return replace(view, state=state, session_id=self.session(view.id), error=error)
+
+    def begin(self, task: TaskId, workspace: WorkspaceId | None = None) -> SessionId:
         """Start a run with an agent session and return the session."""
         view = self.views[task]
         number = len(view.runs) + 1
@@ -142,8 +184,9 @@ class FakeCommands:
         )
         self.views[task] = replace(view, runs=(*view.runs, run))
         self.told[session] = []
-        workspace = WorkspaceId(f"k3v9x2{int(task[2:]) % 100:02d}")
-        self.space(workspace, task)
+        if workspace is None:
+            workspace = WorkspaceId(f"k3v9x2{int(task[2:]) % 100:02d}")
+            self.space(workspace, task)
         self.change(
             task,
             state="active",
@@ -166,6 +209,7 @@ class FakeCommands:
             recovered="",
             error="",
             keep_until=None,
+            size="small",
         )
 
     def step(self, task: TaskId, name: str, mark: Any, text: str = "", **values: Any) -> None:
@@ -342,7 +386,10 @@ class FakeCommands:
     async def stop(self, actor: Person, task: TaskId) -> None:
         self._asked(actor, "stop", "stop", task)
         view = self._view(task)
-        if view.card.can_stop:
+        if task in self.talks and not self.talks[task].is_own:
+            self.speak(task, "turn.end", ok=False, code="interrupted", text="Stopped.")
+            self.speak(task, "session.state", state="idle", reason="")
+        elif view.card.can_stop:
             self.change(task, can_stop=False)
             if view.runs:
                 self.finish(
@@ -364,6 +411,21 @@ class FakeCommands:
         data = self.files[path]
         for start in range(0, len(data), 65536):
             yield data[start : start + 65536]
+
+    async def put_file(
+        self,
+        actor: Person,
+        workspace: WorkspaceId,
+        path: str,
+        chunks: AsyncIterable[bytes],
+        *,
+        size_bytes: int = -1,
+        replaces: bool = False,
+    ) -> None:
+        self._asked(actor, "steer", "put_file", (workspace, path, size_bytes, replaces))
+        if path in self.files and not replaces:
+            raise UserError(f"{path} is there already.", code="file_exists")
+        self.files[path] = b"".join([chunk async for chunk in chunks])
 
     async def locate(self, actor: Person, session: SessionId, path: str) -> tuple[WorkspaceId, str]:
         self._asked(actor, "look", "locate", (session, path))
@@ -429,6 +491,9 @@ class FakeCommands:
 
     async def workspace(self, actor: Person, workspace: WorkspaceId) -> WorkspaceView:
         self._asked(actor, "look", "workspace", workspace)
+        return self._space(workspace)
+
+    def _space(self, workspace: WorkspaceId) -> WorkspaceView:
         if workspace not in self.spaces:
             raise NotFoundError(f"There is no workspace {workspace}.")
         return self.spaces[workspace]
@@ -465,6 +530,25 @@ class FakeCommands:
             await self.terminals_of[terminal].open()
         self.tabs[terminal] = tab
         return tab
+
+    async def open_session(
+        self, actor: Person, session: SessionId, *, when: When = ""
+    ) -> TerminalView:
+        self._asked(actor, "steer", "open_session", (session, when))
+        for tab in self.tabs.values():
+            if tab.session_id == session:
+                return tab
+        if not when:
+            raise UserError("The agent is at work.", code="agent_busy")
+        made = await self.open_terminal(actor, next(iter(self.spaces)), title="Claude")
+        state = made.state if when == "now" else "waiting"
+        self.tabs[made.id] = replace(made, session_id=session, state=state)
+        return self.tabs[made.id]
+
+    async def return_session(self, actor: Person, session: SessionId) -> None:
+        self._asked(actor, "steer", "return_session", session)
+        for tab in [tab for tab in self.tabs.values() if tab.session_id == session]:
+            await self.close_terminal(actor, tab.id)
 
     async def change_terminal(
         self,
@@ -504,6 +588,92 @@ class FakeCommands:
         finally:
             self.terminals_of[terminal].left(view)
 
+    async def recordings(self, actor: Person, task: TaskId) -> Sequence[RecordingView]:
+        self._asked(actor, "look", "recordings", task)
+        view = self._view(task)
+        sessions = [run.session_id for run in view.runs if run.session_id]
+        made = [self._session_recording(session, task) for session in sessions]
+        return [*made, *(one for one in self.recorded.values() if one.task_id == task)]
+
+    def _session_recording(self, session: SessionId, task: TaskId) -> RecordingView:
+        return RecordingView(
+            id=RecordingId(session),
+            kind="session",
+            title=f"Agent, run {task}.{len(self._view(task).runs)}",
+            state="live",
+            task_id=task,
+            workspace_id=self._view(task).card.workspace_id or WorkspaceId(""),
+            began_at=datetime.fromisoformat(self.told[session][0].at),
+        )
+
+    async def recording(self, actor: Person, recording: RecordingId) -> RecordingView:
+        self._asked(actor, "look", "recording", recording)
+        for task in self.views:
+            for one in await self.recordings(actor, task):
+                if one.id == recording:
+                    return one
+        raise NotFoundError(f"There is no recording {recording}.")
+
+    async def moment(self, actor: Person, session: SessionId, offset: int) -> float:
+        self._asked(actor, "look", "moment", session)
+        events = self.told[session]
+        found = next(event for event in events if event.offset >= offset)
+        return seconds(events[0], found)
+
+    async def film(self, actor: Person, recording: RecordingId) -> AsyncGenerator[bytes]:
+        self._asked(actor, "look", "film", recording)
+        if recording in self.told:
+            yield Film().lines(self.told[SessionId(recording)]).encode()
+        elif recording in self.casts:
+            yield self.casts[recording].encode()
+        else:
+            raise NotFoundError(f"The recording of {recording} could not be kept: it is gone.")
+
+    async def chats(self, actor: Person, workspace: WorkspaceId) -> Sequence[ChatView]:
+        self._asked(actor, "look", "chats", workspace)
+        found = [self._talk(one) for one in self.talks.values() if one.workspace_id == workspace]
+        return sorted(found, key=lambda view: (not view.is_own, view.position))
+
+    async def new_chat(
+        self, actor: Person, workspace: WorkspaceId, text: str, *, surface: str, key: str
+    ) -> ChatView:
+        self._asked(actor, "start", "new_chat", (workspace, text, surface, key))
+        if not text.strip():
+            raise UserError("Say what the chat is about: the message is empty.")
+        known = f"{workspace}:{key}"
+        if known not in self.heard:
+            words = Words(key=known, surface=surface, channel=workspace, message=key, text=text)
+            self.heard[known] = self._new_task(actor, words)
+            made = self.heard[known].task_id
+            assert made is not None
+            self.begin(made, workspace)
+            self.talk(made, workspace)
+        opened = self.heard[known].task_id
+        assert opened is not None
+        return self._talk(self.talks[opened])
+
+    async def change_chat(
+        self,
+        actor: Person,
+        chat: TaskId,
+        *,
+        title: str | None = None,
+        position: int | None = None,
+    ) -> None:
+        self._asked(actor, "steer", "change_chat", (chat, title, position))
+        if title is not None:
+            self.talks[chat] = replace(self.talks[chat], title=title)
+        if position is not None:
+            order = await self.chats(actor, self.talks[chat].workspace_id)
+            order = [view.id for view in order if not view.is_own and view.id != chat]
+            order.insert(position, chat)
+            for n, one in enumerate(order):
+                self.talks[one] = replace(self.talks[one], position=n)
+
+    async def close_chat(self, actor: Person, chat: TaskId) -> None:
+        self._asked(actor, "stop", "close_chat", chat)
+        self.talks.pop(chat, None)
+
     async def end_terminals(self) -> None:
         for terminal in self.terminals_of.values():
             await terminal.close()
@@ -515,6 +685,88 @@ class FakeCommands:
     async def enrolment(self, actor: Person) -> str:
         self._asked(actor, "manage", "enrolment")
         return "enrol-0123456789abcdef"
+
+    async def new_workspace(
+        self,
+        actor: Person,
+        project: ProjectId,
+        *,
+        size: str = "",
+        branch: str = "",
+        key: str = "",
+    ) -> WorkspaceView:
+        self._asked(actor, "start", "new_workspace", (project, size, branch))
+        if project not in {known.id for known in self.known}:
+            raise NotFoundError(f"There is no project {project}.")
+        return self._by_hand(project, size=size, branch=branch, key=key)
+
+    def _by_hand(self, project: ProjectId, *, size: str, branch: str, key: str) -> WorkspaceView:
+        made = WorkspaceId(f"hand{key}" if key else f"hand{len(self.spaces):04d}")
+        self.spaces.setdefault(
+            made,
+            WorkspaceView(
+                id=made,
+                project=project,
+                task_id=TaskId(""),
+                node_id=NodeId(""),
+                state="requested",
+                branch=branch or f"samovar/ws-{made}",
+                recovered="",
+                error="",
+                keep_until=None,
+                size=size or "small",
+                place=1,
+            ),
+        )
+        return self.spaces[made]
+
+    def rest(self, workspace: WorkspaceId, why: str = "stopped") -> CopyView:
+        """Let a workspace be stopped, with its copy."""
+        known = self._space(workspace)
+        copy = CopyView(
+            id=CopyId(f"{workspace}-1"),
+            workspace_id=workspace,
+            project=known.project,
+            task_id=known.task_id,
+            why=why,
+            state="kept",
+            branch=known.branch,
+            head="9f2c1ab0d3" * 4,
+            size_bytes=48_200_000,
+            made_at=self.now,
+            expires_at=self.now + timedelta(days=30),
+            left_out=("node_modules", ".venv"),
+            left_out_count=2,
+        )
+        self.kept[copy.id] = copy
+        self.spaces[workspace] = replace(
+            known, state="stopped", node_id=NodeId(""), keep_until=copy.expires_at, copy=copy
+        )
+        return copy
+
+    async def stop_workspace(self, actor: Person, workspace: WorkspaceId) -> None:
+        self._asked(actor, "stop", "stop_workspace", workspace)
+        self.rest(workspace)
+
+    async def restart_workspace(self, actor: Person, workspace: WorkspaceId) -> None:
+        self._asked(actor, "steer", "restart_workspace", workspace)
+        known = self._space(workspace)
+        self.spaces[workspace] = replace(known, state="requested", keep_until=None, place=1)
+
+    async def rebuild_workspace(self, actor: Person, workspace: WorkspaceId) -> None:
+        self._asked(actor, "steer", "rebuild_workspace", workspace)
+        self.spaces[workspace] = replace(self._space(workspace), state="building")
+
+    async def copies(self, actor: Person) -> Sequence[CopyView]:
+        self._asked(actor, "look", "copies")
+        return list(self.kept.values())
+
+    async def restore(self, actor: Person, copy: CopyId, *, key: str = "") -> WorkspaceView:
+        self._asked(actor, "start", "restore", copy)
+        if copy not in self.kept:
+            raise NotFoundError(f"There is no rescue copy {copy} any more.")
+        known = self.kept[copy]
+        return self._by_hand(known.project, size="", branch=known.branch, key=key)
 
     async def delete_workspace(self, actor: Person, workspace: WorkspaceId) -> None:
         self._asked(actor, "manage", "delete_workspace", workspace)

@@ -56,7 +56,7 @@ def _missing(history: History) -> list[str]:
 
 
 def _is_settled(workspace: Workspace) -> bool:
-    if workspace.state is WorkspaceState.GONE:
+    if workspace.state in {WorkspaceState.STOPPED, WorkspaceState.GONE}:
         return True
     now, until = SystemClock().now(), workspace.keep_until
     is_kept = until is not None and until > now + timedelta(seconds=2)

@@ -6,7 +6,7 @@ Containers and coding agents are the history's world, called over a socket; they
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -15,7 +15,7 @@ import aiohttp
 
 from agent import identity
 from agent.dial import dial_link
-from agent.driver import Journal
+from agent.driver import Journal, Program
 from agent.enrol import JoinError
 from agent.errors import NodeError
 from agent.host import Host
@@ -24,19 +24,23 @@ from agent.place import Place
 from agent.program import joined
 from agent.sessions import Sessions
 from agent.spool import Spool
-from core.ids import WorkspaceId
+from agent.streams import Streams
+from core.ids import TerminalId, WorkspaceId
 from core.wire import (
     PROTOCOL,
     Checked,
     Collect,
     Collected,
     CreateWorkspace,
+    DropCopy,
     Hello,
     NodeStatus,
     OpenStream,
     Push,
     Pushed,
     RunChecks,
+    Saved,
+    SaveWorkspace,
     SessionEvent,
     StartSession,
     WorkspaceReady,
@@ -92,6 +96,17 @@ class FarWorkspaces:
         given = await self._link().credential(workspace, scope)
         if given.code:
             raise NodeError(given.code, given.text)
+
+    async def save(self, order: SaveWorkspace) -> Saved:
+        return cast("Saved", await self._peer.call("save_workspace", order))
+
+    async def drop(self, order: DropCopy) -> None:
+        await self._peer.call("drop_copy", order.sha256)
+
+    async def copy(self, wanted: OpenStream) -> AsyncGenerator[bytes]:
+        """Give a rescue copy from an offset on."""
+        data = cast("bytes", await self._peer.call("copy", wanted.name))
+        yield data[wanted.offset_bytes :]
 
     async def delete(self, workspace: WorkspaceId) -> None:
         await self._peer.call("delete_workspace", workspace)
@@ -173,6 +188,15 @@ class FarDriver:
     async def interrupt(self) -> None:
         """Nobody orders it."""
 
+    async def hand_over(self, terminal: TerminalId) -> None:
+        """Nobody orders it, nor the two that follow."""
+
+    def program(self) -> Program:
+        return Program(command=(), env={})
+
+    async def take_back(self, terminal: TerminalId) -> None:
+        """See `hand_over`."""
+
     async def stop(self) -> None:
         session = self._order.session
         await self._journal.note(session, self._stopping, "1")
@@ -212,6 +236,9 @@ async def live(settings: NodeSettings) -> None:
             terminals=PlayedTerminals(),
         )
         async with aiohttp.ClientSession() as client:
+            streams = Streams(
+                client, who.url, lambda: identity.token(state), {"rescue": workspaces.copy}
+            )
             links.append(
                 Link(
                     dial=lambda: dial_link(client, who.url, identity.token(state)),
@@ -232,7 +259,7 @@ async def live(settings: NodeSettings) -> None:
                         workspaces=tuple(host.workspaces()),
                         sessions=tuple(host.sessions()),
                     ),
-                    serve=_no_stream,
+                    serve=streams.serve,
                 )
             )
             working = [group.create_task(links[0].run()), group.create_task(host.run())]
@@ -256,10 +283,6 @@ async def _joined(state: Path) -> identity.Identity:
 
 async def _nothing(name: str, _: tuple[object, ...]) -> object:
     raise RuntimeError(f"a node does not {name}")
-
-
-async def _no_stream(_: OpenStream) -> None:
-    """Streams are not played."""
 
 
 def main(settings: NodeSettings) -> None:

@@ -6,6 +6,7 @@ Each does what its real one promises; `wrong` collects whatever was done to it t
 
 import asyncio
 import hashlib
+import json
 import os
 import re
 import signal
@@ -33,6 +34,8 @@ from core.wire import (
     Push,
     Pushed,
     RunChecks,
+    Saved,
+    SaveWorkspace,
     SessionEvent,
     StartSession,
     WorkspaceReady,
@@ -43,6 +46,7 @@ from tests.fakes.node_parts import AT, Ask, Commit, Die, Pause, Report, Say, Ste
 REPOSITORY = "acme/web"
 LOOKS = frozenset(
     {
+        "copy",
         "find_post",
         "has_prompt",
         "has_session",
@@ -99,6 +103,7 @@ class World:
         self.workspaces: dict[WorkspaceId, Workspace] = {}
         self.deleted: set[WorkspaceId] = set()
         self.kept: set[str] = set()
+        self.copies: dict[str, bytes] = {}
         self.agents: dict[SessionId, CodingAgent] = {}
         self.is_docker_away = False
         self.on_server: Callable[[NodeId, str], None] = lambda *_: None
@@ -200,9 +205,12 @@ class World:
 
     async def do_create_workspace(self, order: CreateWorkspace) -> WorkspaceReady:
         await self._docker()
-        if order.workspace in self.deleted:
+        if order.workspace in self.deleted and not order.restore:
             self.complain(f"{order.workspace} was made after it was deleted")
         known = self.workspaces.get(order.workspace)
+        if known is None and order.restore:
+            _, start, *commits = json.loads(self.copies[order.restore])
+            self.workspaces[order.workspace] = known = Workspace(order, start, commits)
         if known is None:
             remote = self.forge.repositories[REPOSITORY].heads.get(order.branch)
             self.workspaces[order.workspace] = known = Workspace(order, remote or sha("main"))
@@ -216,6 +224,30 @@ class World:
             base_commit=sha("main"),
             token_hash=hashlib.sha256(f"token-{order.workspace}".encode()).hexdigest(),
         )
+
+    async def do_save_workspace(self, order: SaveWorkspace) -> Saved:
+        found = self.workspace(order.workspace)
+        await self._docker()
+        data = json.dumps([order.workspace, found.start, *found.commits]).encode()
+        sha256 = hashlib.sha256(data).hexdigest()
+        self.copies[sha256] = data
+        return Saved(
+            sha256=sha256,
+            size_bytes=len(data),
+            branch=found.order.branch,
+            head=found.head,
+            base_commit=sha("main"),
+        )
+
+    async def do_copy(self, sha256: str) -> bytes:
+        """Give a rescue copy to who keeps it: what is in it may be deleted from now on."""
+        data = self.copies[sha256]
+        self.kept.add(json.loads(data)[-1])
+        return data
+
+    async def do_drop_copy(self, sha256: str) -> None:
+        if sha256 not in self.copies:
+            self.complain(f"the copy {sha256} is dropped and was never made")
 
     async def do_delete_workspace(self, ident: WorkspaceId) -> None:
         await self._docker()

@@ -70,6 +70,11 @@ class FakeJournal:
             await self.after_notes.wait()
         return found
 
+    async def begin_anew(self, session: SessionId) -> None:
+        self._db.execute("DELETE FROM cursor WHERE session = ?", (session,))
+        query = "DELETE FROM note WHERE session = ? AND key NOT LIKE 'host.%'"
+        self._db.execute(query, (session,))
+
     # What tests look at.
 
     def events(self, session: str) -> list[SessionEvent]:

@@ -53,7 +53,7 @@ class FakeGrants:
     refused: list[Grant] = field(default_factory=list)
     book_s: float = 0.0
 
-    async def grant(self, token: str) -> Grant | None:
+    async def grant(self, token: str, *, session: str = "") -> Grant | None:
         return self.held.get(token)
 
     async def book(self, grant: Grant, call: ModelCall) -> None:

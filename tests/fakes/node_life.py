@@ -11,10 +11,11 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import aiodocker
 
+from agent.errors import NodeError
 from agent.settings import Settings
 from agent.workspaces import Workspaces
 from core.ids import RunId, WorkspaceId
@@ -56,9 +57,13 @@ async def live(told: dict[str, Any]) -> dict[str, Any]:
     async def tell(_: WorkspaceStep) -> None:
         return None
 
+    def copies(_: str) -> NoReturn:
+        raise NodeError("copy_missing", "There is none.")
+
     workspaces = Workspaces(
         Settings(**told["settings"]),
         credentials=credentials,
+        copies=copies,
         tell=tell,
         forward_url=lambda: "http://127.0.0.1:9",
     )

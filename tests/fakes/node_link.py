@@ -11,7 +11,7 @@ import aiohttp
 from adapters.nodelink.files import NodeFiles
 from adapters.nodelink.server import NodeLink
 from agent.dial import dial, dial_link
-from agent.link import Link
+from agent.link import Link, Serve, Wanted
 from agent.spool import Spool
 from core.ids import NodeId, ReplicaId
 from core.link import Channel
@@ -23,6 +23,7 @@ from core.wire import (
     NodeStatus,
     OpenStream,
     Order,
+    Pipe,
     ViewTerminal,
     from_json,
 )
@@ -30,7 +31,7 @@ from tests.fakes.link_store import SqlLinkStore
 from tests.fakes.serving import serving
 
 NODE = NodeId("node-0000aaaa")
-Shown = Callable[[ViewTerminal, View], Awaitable[None]]
+Shown = Callable[[ViewTerminal | Pipe, View], Awaitable[None]]
 """What a node does at its end of a view."""
 
 
@@ -93,7 +94,7 @@ async def attached(
     *,
     node: NodeId = NODE,
     protocol: int = PROTOCOL,
-    serve: Callable[[OpenStream], Awaitable[None]] | None = None,
+    serve: Serve | None = None,
     shown: Shown | None = None,
     look: Callable[[ViewTerminal], None] | None = None,
 ) -> AsyncGenerator[Agent]:
@@ -106,7 +107,8 @@ async def attached(
     await spool.open()
     asked: list[OpenStream] = []
 
-    async def note(wanted: OpenStream) -> None:
+    async def note(wanted: Wanted) -> None:
+        assert isinstance(wanted, OpenStream)
         asked.append(wanted)
 
     async with aiohttp.ClientSession() as client, asyncio.TaskGroup() as looking:

@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.driver import Journal
+from agent.driver import Journal, Program
 from agent.errors import NodeError
 from agent.place import Place
-from core.ids import SessionId, WorkspaceId
+from core.ids import SessionId, TerminalId, WorkspaceId
 from core.wire import (
     Checked,
     CheckResult,
@@ -21,12 +21,15 @@ from core.wire import (
     Collect,
     Collected,
     CreateWorkspace,
+    DropCopy,
     FileChange,
     Json,
     OpenTerminal,
     Push,
     Pushed,
     RunChecks,
+    Saved,
+    SaveWorkspace,
     SessionEvent,
     StartSession,
     WorkspaceReady,
@@ -108,6 +111,7 @@ class Process:
     prompts: dict[str, str] = field(default_factory=dict)
     todo: list[tuple[str, Step | None]] = field(default_factory=list)
     question: str = ""
+    holder: str = ""
     answers: dict[str, Json] = field(default_factory=dict)
     starts: int = 1
     is_stopped: bool = False
@@ -223,6 +227,21 @@ class PlayedWorkspaces:
                 )
             )
             await self._world.begin(f"step {step}")
+
+    async def save(self, order: SaveWorkspace) -> Saved:
+        await self._world.begin("save")
+        found = self._find(order.workspace)
+        self._world.end("save")
+        return Saved(
+            sha256=hashlib.sha256(found.head.encode()).hexdigest(),
+            size_bytes=1,
+            branch=found.order.branch,
+            head=found.head,
+            base_commit=sha(found.order.url),
+        )
+
+    async def drop(self, order: DropCopy) -> None:
+        await self._world.begin("drop")
 
     async def delete(self, workspace: WorkspaceId) -> None:
         await self._world.begin("delete")
@@ -367,6 +386,31 @@ class PlayedDriver:
             process.changed.set()
         self._world.end("interrupt")
 
+    async def hand_over(self, terminal: TerminalId) -> None:
+        await self._world.begin("hand_over")
+        process = self._process
+        if process is None or process.has_ended:
+            raise NodeError("session_ended", "the coding agent is not running any more")
+        if process.holder != terminal:
+            await self.interrupt()
+            process.holder = terminal
+            process.write("session.state", state="in_terminal", reason="", terminal=terminal)
+            process.changed.set()
+        self._world.end("hand_over")
+
+    def program(self) -> Program:
+        return Program(command=("claude", f"--resume={self._order.session}"), env={})
+
+    async def take_back(self, terminal: TerminalId) -> None:
+        await self._world.begin("take_back")
+        process = self._process
+        if process is not None and process.holder == terminal:
+            process.holder = ""
+            process.write("session.state", state="starting", reason="")
+            process.write("session.state", state="idle", reason="")
+            process.changed.set()
+        self._world.end("take_back")
+
     async def stop(self) -> None:
         self._is_stopping = True
         await self._journal.note(self._order.session, self._stopping, "1")
@@ -416,7 +460,7 @@ class PlayedDriver:
         process.changed.set()
 
     def _waits(self, process: Process) -> bool:
-        return bool(process.question)
+        return bool(process.question or process.holder)
 
     async def _play(self, process: Process) -> None:
         """Take the next step of the script: one effect in the world, then the journal's line."""
@@ -469,13 +513,18 @@ class PlayedDriver:
 
 
 class PlayedTerminals:
-    """Terminals that are there because it was said."""
+    """Terminals that are there because it was said.
+
+    `ended` and `taken_in` are the workspaces for which that was asked.
+    """
 
     def __init__(self) -> None:
         self.has_adopted = asyncio.Event()
         self.there: dict[str, OpenTerminal] = {}
+        self.ended: list[WorkspaceId] = []
+        self.taken_in: list[WorkspaceId] = []
 
-    async def open(self, order: OpenTerminal) -> None:
+    async def open(self, order: OpenTerminal, program: Program | None = None) -> None:
         self.there[order.terminal] = order
 
     async def close(self, order: CloseTerminal) -> None:
@@ -484,6 +533,12 @@ class PlayedTerminals:
     async def close_all(self, workspace: WorkspaceId) -> None:
         for order in [each for each in self.there.values() if each.workspace == workspace]:
             del self.there[order.terminal]
+
+    async def end_all(self, workspace: WorkspaceId) -> None:
+        self.ended.append(workspace)
+
+    async def take_in(self, workspace: WorkspaceId) -> None:
+        self.taken_in.append(workspace)
 
     async def run(self) -> None:
         self.has_adopted.set()

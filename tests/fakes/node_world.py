@@ -4,20 +4,31 @@ import json
 import os
 import shutil
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from secrets import choice
 from typing import Any
 
+import aiohttp
 from aiodocker.exceptions import DockerError
 
+from agent import files
 from agent.docker import Engine, Executed
+from agent.fetch import fetched
 from agent.place import Place
 from agent.settings import Settings
 from agent.workspaces import Workspaces
 from core.ids import RunId, WorkspaceId
-from core.wire import Collect, CreateWorkspace, Push, RunChecks, WorkspaceReady, WorkspaceStep
+from core.wire import (
+    Collect,
+    CreateWorkspace,
+    Push,
+    RunChecks,
+    SaveWorkspace,
+    WorkspaceReady,
+    WorkspaceStep,
+)
 from tests.fakes.githost import GitHost, git_host
 from tests.fakes.lacking import lacking
 
@@ -55,12 +66,18 @@ def a_workspace_id() -> WorkspaceId:
 
 @dataclass
 class NodeWorld:
-    """One node, one code host, one workspace to play with."""
+    """One node, one code host, one workspace to play with.
+
+    Levers: rescue copies come from `files_url`, for whoever has `files_token`.
+    """
 
     settings: Settings
     forge: GitHost
     workspaces: Workspaces
     engine: Engine
+    client: aiohttp.ClientSession
+    files_url: str = "http://127.0.0.1:9"
+    files_token: str = ""
     push_url: str = "http://127.0.0.1:9"
     steps: list[WorkspaceStep] = field(default_factory=list)
     scopes: list[str] = field(default_factory=list)
@@ -90,10 +107,24 @@ class NodeWorld:
         }
         return CreateWorkspace(**(values | changes))
 
-    async def create(self, files: Mapping[str, str | bytes], **changes: Any) -> WorkspaceReady:
+    async def create(self, content: Mapping[str, str | bytes], **changes: Any) -> WorkspaceReady:
         """Make the repository and a workspace of it."""
-        self.forge.add(REPOSITORY, files)
+        self.forge.add(REPOSITORY, content)
         return await self.workspaces.create(self.order(**changes))
+
+    @property
+    def layout(self) -> files.Layout:
+        return files.Layout(state=self.settings.state)
+
+    def copies(self) -> list[str]:
+        """Return the SHA-256 of the rescue copies on the node."""
+        return [path.stem for path in self.layout.rescue.glob("*.copy")]
+
+    def saving(self, ready: WorkspaceReady) -> SaveWorkspace:
+        return SaveWorkspace(workspace=ready.workspace, attempt=ready.attempt)
+
+    def restoring(self, ready: WorkspaceReady, sha256: str) -> CreateWorkspace:
+        return self.order(ready.workspace, attempt=ready.attempt + 1, restore=sha256)
 
     async def sh(self, ready: WorkspaceReady, script: str, **changes: Any) -> Executed:
         """Run a script as people would in a terminal of the workspace."""
@@ -127,13 +158,13 @@ class NodeWorld:
     def pushing(self, ready: WorkspaceReady, commit: str, branch: str = BRANCH) -> Push:
         return Push(workspace=ready.workspace, run=RunId("T-1.1"), commit=commit, branch=branch)
 
-    def another_life(self) -> Workspaces:
-        """Return the workspaces as a restarted agent sees them."""
-        self.workspaces = _workspaces(self)
+    def another_life(self, *, docker_host: str = "") -> Workspaces:
+        """Return the workspaces as a restarted agent sees them, with another engine if named."""
+        self.workspaces = _workspaces(self, docker_host or self.settings.docker_host)
         return self.workspaces
 
 
-def _workspaces(world: NodeWorld) -> Workspaces:
+def _workspaces(world: NodeWorld, docker_host: str) -> Workspaces:
     async def credentials(_: WorkspaceId, scope: str) -> tuple[str, str]:
         world.scopes.append(scope)
         return world.logins[scope]
@@ -141,8 +172,16 @@ def _workspaces(world: NodeWorld) -> Workspaces:
     async def tell(step: WorkspaceStep) -> None:
         world.steps.append(step)
 
+    def copies(sha256: str) -> AbstractAsyncContextManager[Path]:
+        token, url = (lambda: world.files_token), world.files_url
+        return fetched(world.client, url, token, world.layout, sha256, pause_s=0.01)
+
     return Workspaces(
-        world.settings, credentials=credentials, tell=tell, forward_url=lambda: world.push_url
+        replace(world.settings, docker_host=docker_host),
+        credentials=credentials,
+        copies=copies,
+        tell=tell,
+        forward_url=lambda: world.push_url,
     )
 
 
@@ -175,12 +214,16 @@ async def node_world(folder: Path, *, docker_host: str = "") -> AsyncIterator[No
     engine = Engine(settings.docker_host)
     (folder / "git").mkdir(parents=True)
     try:
-        async with git_host(folder / "git", host=await engine.bridge()) as forge:
+        async with (
+            git_host(folder / "git", host=await engine.bridge()) as forge,
+            aiohttp.ClientSession() as client,
+        ):
             world = NodeWorld(
                 settings=settings,
                 forge=forge,
                 workspaces=None,
                 engine=engine,  # type: ignore[arg-type]
+                client=client,
             )
             world.another_life()
             try:

@@ -4,9 +4,11 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from core.chat import Chat
 from core.clocks import Clocks
 from core.decision import Decision, DecisionState
 from core.ids import (
+    CopyId,
     DecisionId,
     NodeId,
     PersonId,
@@ -22,6 +24,7 @@ from core.node import Link, Node, NodeState
 from core.order import NodeOrder
 from core.plan.draft import RunView
 from core.project import Project
+from core.rescue import CopyState, RescueCopy
 from core.run import Run, RunState
 from core.session import AgentSession, Prompt, SessionState
 from core.task import Task, TaskState
@@ -118,6 +121,41 @@ def a_workspace(**values: Any) -> Workspace:
             "state_since": NOW,
             "created_at": NOW,
             "base": "main",
+            **values,
+        }
+    )
+
+
+def a_copy(**values: Any) -> RescueCopy:
+    return RescueCopy(
+        **{
+            "id": CopyId("wabcdefg-1"),
+            "workspace_id": WorkspaceId("wabcdefg"),
+            "project": ProjectId("web"),
+            "task_id": TaskId("T-1"),
+            "why": "stopped",
+            "state": CopyState.KEPT,
+            "state_since": NOW,
+            "created_at": NOW,
+            "branch": "samovar/T-1-fix-the-cart",
+            "sha256": "ab" * 32,
+            "size_bytes": 7,
+            "made_at": NOW,
+            "expires_at": at(CLOCKS.copy_s),
+            **values,
+        }
+    )
+
+
+def a_chat(**values: Any) -> Chat:
+    return Chat(
+        **{
+            "id": TaskId("T-2"),
+            "workspace_id": WorkspaceId("wabcdefg"),
+            "title": "Why is it slow?",
+            "position": 0,
+            "opened_by": PersonId("ana"),
+            "created_at": NOW,
             **values,
         }
     )

@@ -14,11 +14,18 @@ from starlette.types import ASGIApp
 from adapters.web.app import Served, api_app, web_app
 from core.access import Person
 from tests.fakes.commands import FakeCommands, FakeSignIn, a_person
+from tests.fakes.previews import FakePreviews
 
 
 def xterm_folder() -> Path | None:
     """Return where xterm.js is, as the tests' door says."""
     named = os.environ.get("SAMOVAR_XTERM")
+    return Path(named) if named else None
+
+
+def player_folder() -> Path | None:
+    """Return where asciinema-player is, as the tests' door says."""
+    named = os.environ.get("SAMOVAR_PLAYER")
     return Path(named) if named else None
 
 
@@ -63,6 +70,7 @@ class Site:
     sign_in: FakeSignIn
     person: Person
     cookie: str
+    previews: FakePreviews
 
     @property
     def cookies(self) -> dict[str, str]:
@@ -76,13 +84,19 @@ class Site:
         """The origin of a workspace."""
         return self.url.replace("127.0.0.1", f"ws-{workspace}.localhost")
 
+    def preview(self, workspace: str, port: int) -> str:
+        """The origin of a port of a workspace."""
+        return self.own(f"{workspace}--{port}")
+
 
 @dataclass
 class Setup:
     commands: FakeCommands = field(default_factory=FakeCommands)
     sign_in: FakeSignIn = field(default_factory=FakeSignIn)
     person: Person = field(default_factory=a_person)
+    previews: FakePreviews = field(default_factory=FakePreviews)
     xterm: Path | None = field(default_factory=xterm_folder)
+    player: Path | None = field(default_factory=player_folder)
 
 
 @asynccontextmanager
@@ -99,23 +113,40 @@ async def a_site(
             commands=setup.commands,
             sign_in=setup.sign_in,
             doors=setup.commands.doors,
+            previews=setup.previews,
             deltas=setup.commands.deltas,
             public_url=url,
             domain="localhost",
             xterm=setup.xterm,
+            player=setup.player,
             mounts=mounts or {},
         )
         cookie = setup.sign_in.signed_in(setup.person)
         async with serving(app, fd=listener.fileno()):
             try:
-                yield Site(url, setup.commands, setup.sign_in, setup.person, cookie)
+                async with setup.previews.connecting():
+                    yield Site(
+                        url,
+                        setup.commands,
+                        setup.sign_in,
+                        setup.person,
+                        cookie,
+                        setup.previews,
+                    )
             finally:
                 await setup.commands.end_terminals()
 
 
 @asynccontextmanager
-async def a_socket(folder: Path, commands: FakeCommands, person: Person) -> AsyncIterator[Path]:
+async def a_socket(
+    folder: Path,
+    commands: FakeCommands,
+    person: Person,
+    previews: FakePreviews | None = None,
+) -> AsyncIterator[Path]:
     """Serve the JSON API on `folder/api.sock`."""
     path = folder / "api.sock"
-    async with serving(api_app(commands, actor=person, deltas=commands.deltas), uds=str(path)):
+    previews = previews or FakePreviews()
+    app = api_app(commands, actor=person, previews=previews, deltas=commands.deltas)
+    async with serving(app, uds=str(path)):
         yield path

@@ -232,7 +232,7 @@ class World:
         for session in {run.session_id for run in view.runs if run.session_id}:
             events = await store.session_events(session, after=0, limit=1000)
             facts.extend(f"{event}"[:300] for event in events)
-        with suppress(AssertionError, DockerError):
+        with suppress(AssertionError, DockerError, IndexError):  # A chat has no workspace.
             facts.append(await self.inside(view.card.task_id, "ps axf -o pid,stat,etime,args"))
         log = self.stage.config.state.parent / "samovar.log"
         facts.extend(log.read_text().splitlines()[-50:])

@@ -17,6 +17,7 @@ from bot.cli_root import cli
 from bot.cli_tasks import answer_body
 from core.errors import UnavailableError, UserError
 from core.ids import TaskId
+from tests.fakes.asciicast import read
 from tests.fakes.commands import FakeCommands, a_person, a_result
 from tests.fakes.serving import until
 from tests.fakes.story import ask, tell
@@ -82,13 +83,19 @@ def test_every_command_states_its_exit_status() -> None:
                 yield (*path, name), command
 
     found = dict(leaves(cli))
-    assert len(found) == 26
+    assert len(found) == 44
     for path, command in found.items():
         assert "Exit status: 0" in command.help, path
     told = {
         path for path, command in found.items() if "json_wanted" in {p.name for p in command.params}
     }
-    assert set(found) - told == {("serve",), ("attach",), ("node", "join")}
+    assert set(found) - told == {
+        ("serve",),
+        ("attach",),
+        ("node", "join"),
+        ("recording", "get"),
+        ("recording", "play"),
+    }
 
 
 async def test_without_a_running_samovar_it_says_how_to_start_it(tmp_path: Path) -> None:
@@ -116,12 +123,19 @@ JSON_COMMANDS = [
     "terminal open k3v9x201 --title Tests",
     "terminal list k3v9x201",
     "terminal close k3v9x201.t1",
+    "workspace new web --size small --branch topic",
+    "workspace rebuild k3v9x201",
+    "workspace stop T-1",
+    "rescue list",
+    "rescue restore k3v9x201-1",
+    "workspace restart k3v9x201",
     "workspace delete k3v9x201",
     "project list",
     "sign-in",
 ]
 
 
+@pytest.mark.timeout(300)
 async def test_json_is_one_document_and_remarks_go_elsewhere(shell: Shell) -> None:
     for line in JSON_COMMANDS:
         ran = await shell(*line.split(), "--json")
@@ -130,6 +144,7 @@ async def test_json_is_one_document_and_remarks_go_elsewhere(shell: Shell) -> No
         assert "\x1b" not in ran.out
 
 
+@pytest.mark.timeout(300)
 async def test_the_same_commands_speak_to_people(shell: Shell) -> None:
     for line in JSON_COMMANDS:
         ran = await shell(*line.split())
@@ -250,3 +265,56 @@ async def test_a_machine_that_cannot_join_says_so(shell: Shell) -> None:
 def test_words_after_a_failure_name_no_machine(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["--state", str(tmp_path), "task", "list"])
     assert result.exit_code == 3
+
+
+async def test_a_recording_is_listed_saved_and_played(shell: Shell, tmp_path: Path) -> None:
+    task = next(task for task, view in shell.commands.views.items() if view.card.state == "done")
+    session = shell.commands.session(task)
+    listed = await shell("recording", "list", task)
+    assert listed.code == 0
+    assert session in listed.out
+    documents = (await shell("recording", "list", task, "--json")).json
+    assert [one["id"] for one in documents["recordings"]] == [session]
+    saved = await shell("recording", "get", task, "-o", str(tmp_path / "a.cast"))
+    assert (saved.code, saved.out) == (0, "")
+    film = read((tmp_path / "a.cast").read_text())
+    assert "$ pytest -q tests/test_cart.py" in film.text
+    assert (await shell("recording", "get", session)).out == (tmp_path / "a.cast").read_text()
+    played = await shell("recording", "play", session, "--at", "1e6")
+    assert played.code == 0
+    assert played.out.startswith(film.text.partition("\r\n")[0])
+    assert "has ended" in played.out
+
+
+async def test_a_recording_that_is_not_there_is_said_and_no_file_is_begun(
+    shell: Shell, tmp_path: Path
+) -> None:
+    missing = await shell("recording", "get", "t-0000aaaa", "-o", str(tmp_path / "a.cast"))
+    assert missing.code == 1
+    assert "could not be kept" in missing.err
+    assert not (tmp_path / "a.cast").exists()
+    assert (await shell("recording", "play", "T-999")).code == 1
+    task = next(iter(shell.commands.views))
+    nowhere = await shell("recording", "get", task, "-o", str(tmp_path / "no" / "a.cast"))
+    assert nowhere.code == 1
+    assert "No such file or directory" in nowhere.err
+    assert "Traceback" not in nowhere.err
+
+
+async def test_chats_are_opened_listed_and_closed(shell: Shell) -> None:
+    home = "k3v9x204"
+    none = await shell("chat", "list", home)
+    assert none.code == 0
+    assert f"samovar chat new {home}" in none.out + none.err
+    made = await shell("chat", "new", home, "Why is it slow?")
+    assert made.code == 0
+    chat = made.out.strip()
+    listed = await shell("chat", "list", home)
+    assert all(word in listed.out for word in (chat, "Why is it slow?", "idle"))
+    told = (await shell("chat", "list", home, "--json")).json["chats"]
+    assert [(one["id"], one["is_own"]) for one in told] == [(chat, False)]
+    closed = await shell("chat", "close", chat)
+    assert (closed.code, closed.err.strip()) == (0, f"{chat} closes.")
+    assert shell.commands.talks == {}
+    empty = await shell("chat", "new", home, " ")
+    assert (empty.code, "message is empty" in empty.err) == (1, True)

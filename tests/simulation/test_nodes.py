@@ -306,6 +306,7 @@ def commands(store: Any, clock: FakeClock) -> BotCommands:
         cards=unused,
         people=People(store=store, clock=clock, clocks=CLOCKS),
         nodes_link=unused,
+        files=unused,
         doors=unused,
         pulse=unused,
         clock=clock,

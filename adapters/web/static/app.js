@@ -3,11 +3,19 @@
 import { clocks } from "./clock.js";
 import { forms } from "./forms.js";
 import { live, fold, insert } from "./live.js";
+import { ports } from "./ports.js";
+import { upload } from "./upload.js";
 
 clocks();
 forms();
 for (const list of document.querySelectorAll("[data-live-src]")) {
   if (list instanceof HTMLElement) live(list);
+}
+for (const list of document.querySelectorAll("[data-ports]")) {
+  if (list instanceof HTMLElement) ports(list);
+}
+for (const form of document.querySelectorAll("[data-upload]")) {
+  if (form instanceof HTMLElement) upload(form);
 }
 
 document.addEventListener("click", async (event) => {

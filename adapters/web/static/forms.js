@@ -34,6 +34,7 @@ async function send(form, submitter) {
     if (!answer.ok) return remark(told.detail ?? "That did not work.");
     if (told.said) remark(told.said);
     sent(form);
+    if (told.to) location.assign(told.to);
   } catch {
     remark("Samovar does not answer. What you wrote is still here.");
   } finally {

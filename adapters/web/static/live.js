@@ -43,7 +43,8 @@ export function live(list) {
   addEventListener("pagehide", () => source?.close());
   addEventListener("pageshow", (event) => event.persisted && open());
   fold(list);
-  if ("follow" in list.dataset && !location.hash && matchMedia("(min-width: 62rem)").matches) toEnd();
+  const { follow } = list.dataset;
+  if (follow === "always" || (follow === "" && !location.hash && matchMedia("(min-width: 62rem)").matches)) toEnd();
   open();
 }
 

@@ -1,8 +1,10 @@
 // @ts-check
 /** The strip of tabs: choose, rename, move, close. It shows what the server says and asks for changes. */
 
+import { liftable } from "./lift.js";
+
 /**
- * @typedef {{id: string, title: string, state: string, exit_code: number | null, error: string}} Tab
+ * @typedef {{id: string, title: string, state: string, exit_code: number | null, error: string, is_agent?: boolean, talk?: "own" | "chat" | "new"}} Tab
  * @typedef {object} Asks
  * @property {(id: string) => void} choose
  * @property {(id: string, title: string) => void} rename
@@ -24,6 +26,7 @@ export class Tabs {
 
   /** @param {Tab[]} tabs @param {string} chosen */
   show(tabs, chosen) {
+    const isNews = chosen !== this.chosen;
     this.tabs = tabs;
     this.chosen = chosen;
     if (this.strip.querySelector("input")) return; // a name is being written
@@ -31,17 +34,18 @@ export class Tabs {
     const focused = document.activeElement;
     const items = tabs.map((tab) => {
       const item = known.get(tab.id);
-      return item instanceof HTMLElement ? item : this.made(tab.id);
+      return item instanceof HTMLElement ? item : this.made(tab);
     });
     if (items.length !== known.size || items.some((item, n) => this.strip.children[n] !== item)) {
       this.strip.replaceChildren(...items);
       if (focused instanceof HTMLElement && this.strip.contains(focused)) focused.focus();
     }
     tabs.forEach((tab, n) => this.fill(items[n], tab));
+    if (isNews) items[this.place(chosen)]?.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
 
-  /** @param {string} id */
-  made(id) {
+  /** @param {Tab} tab */
+  made({ id, talk }) {
     const item = document.createElement("div");
     item.className = "tab";
     item.dataset.id = id;
@@ -53,14 +57,15 @@ export class Tabs {
     button.innerHTML = '<span class="dot" aria-hidden="true"></span><span class="tab-title"></span><span class="tab-state"></span>';
     button.onclick = () => this.asks.choose(id);
     item.append(button);
-    if (!this.writes) return item;
-    button.ondblclick = () => this.edit(id);
+    if (!this.writes || talk === "own") return item;
     const cross = document.createElement("button");
     cross.className = "tab-close";
     cross.tabIndex = -1;
     cross.innerHTML = '<span aria-hidden="true">×</span>';
     cross.onclick = () => this.asks.close(this.tab(id));
     item.append(cross);
+    if (talk === "new") return item;
+    button.ondblclick = () => this.edit(id);
     this.makeMovable(item, id);
     return item;
   }
@@ -84,16 +89,31 @@ export class Tabs {
       item.classList.remove("is-goal");
       if (this.dragged && this.dragged !== id) this.asks.move(this.dragged, this.place(id));
     };
+    let goal = "";
+    const mark = (/** @type {string} */ to) => {
+      goal = to;
+      for (const one of this.strip.children) {
+        one.classList.toggle("is-goal", one instanceof HTMLElement && one.dataset.id === to && to !== id);
+      }
+    };
+    liftable(
+      item,
+      (x, y) => mark(document.elementFromPoint(x, y)?.closest(".tab")?.getAttribute("data-id") ?? ""),
+      () => {
+        if (goal && goal !== id) this.asks.move(id, this.place(goal));
+        mark("");
+      },
+    );
   }
 
   /** @param {HTMLElement} item @param {Tab} tab */
   fill(item, tab) {
     const isChosen = tab.id === this.chosen;
     const button = /** @type {HTMLElement} */ (item.querySelector("[role=tab]"));
-    item.className = `tab is-${tab.state}${isChosen ? " is-chosen" : ""}`;
+    item.className = `tab is-${tab.state}${tab.talk ? " is-talk" : ""}${isChosen ? " is-chosen" : ""}`;
     button.setAttribute("aria-selected", String(isChosen));
     button.tabIndex = isChosen ? 0 : -1;
-    button.title = this.writes ? `${tab.title}: double click or F2 renames, Ctrl Shift ← → moves` : tab.title;
+    button.title = this.mayChange(tab) ? `${tab.title}: double click or F2 renames, Ctrl Shift ← → moves` : tab.title;
     set(button.querySelector(".tab-title"), tab.title);
     set(button.querySelector(".tab-state"), words(tab));
     item.querySelector(".tab-close")?.setAttribute("aria-label", `Close ${tab.title}`);
@@ -109,6 +129,11 @@ export class Tabs {
     return this.tabs[this.place(id)];
   }
 
+  /** @param {Tab} tab */
+  mayChange(tab) {
+    return this.writes && tab.talk !== "own" && tab.talk !== "new";
+  }
+
   /** @param {KeyboardEvent} event */
   pressed(event) {
     if (event.target instanceof HTMLInputElement) return;
@@ -116,10 +141,11 @@ export class Tabs {
     if (at < 0) return;
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     const to = event.key === "Home" ? 0 : event.key === "End" ? this.tabs.length - 1 : step ? at + step : -1;
-    if (event.key === "F2" && this.writes) this.edit(this.chosen);
-    else if (event.key === "Delete" && this.writes) this.asks.close(this.tab(this.chosen));
+    const mayChange = this.mayChange(this.tab(this.chosen));
+    if (event.key === "F2" && mayChange) this.edit(this.chosen);
+    else if (event.key === "Delete" && mayChange) this.asks.close(this.tab(this.chosen));
     else if (to < 0 || to >= this.tabs.length) return;
-    else if (event.ctrlKey && event.shiftKey && this.writes) this.asks.move(this.chosen, to);
+    else if (event.ctrlKey && event.shiftKey && mayChange) this.asks.move(this.chosen, to);
     else {
       this.asks.choose(this.tabs[to].id);
       document.getElementById(`tab-${this.tabs[to].id}`)?.focus();
@@ -136,7 +162,7 @@ export class Tabs {
     box.className = "tab-name";
     box.maxLength = 60;
     box.value = this.tab(id).title;
-    box.setAttribute("aria-label", "Name of the terminal");
+    box.setAttribute("aria-label", this.tab(id).talk ? "Name of the chat" : "Name of the terminal");
     let isOver = false;
     const done = (/** @type {boolean} */ keep) => {
       if (isOver) return;
@@ -166,8 +192,8 @@ function set(element, text) {
 
 /** @param {Tab} tab */
 function words(tab) {
-  if (tab.state === "opening") return "opening";
-  if (tab.state === "closing") return "closing";
+  const said = { waiting: "waits", opening: "opening", closing: "closing", starting: "starts", asking: "asks you", ending: "ends", ended: "ended" }[tab.state];
+  if (said) return said;
   if (tab.state !== "exited") return "";
   if (tab.exit_code === null) return "ended";
   return tab.exit_code < 0 ? `signal ${-tab.exit_code}` : `exit ${tab.exit_code}`;

@@ -3,6 +3,7 @@
 import { Keys, keepAboveKeyboard } from "./keys.js";
 import { Screen, exitWords } from "./screen.js";
 import { Tabs } from "./tabs.js";
+import { NEW, Talks, newTab, tabOf } from "./talks.js";
 import { marks } from "./theme.js";
 
 const LOOK_MS = 3000;
@@ -20,8 +21,11 @@ let chosen = location.hash.slice(1);
 let remarkUntil = 0;
 let looking = 0;
 let hasLooked = false;
+let isNewChat = writes && chosen === NEW;
 
 const shown = () => screens.get(chosen);
+const isTalk = (/** @type {import("./tabs.js").Tab | undefined} */ tab) => Boolean(tab?.talk);
+const talks = new Talks($("screens"), { opened, leave: () => document.getElementById(`tab-${chosen}`)?.focus() });
 const strip = new Tabs($("tabs"), writes, { choose, rename, move, close });
 const keys = new Keys($("keys"), shown, () => void paste());
 
@@ -58,14 +62,15 @@ async function attempt(work) {
 async function load() {
   clearTimeout(looking);
   try {
-    all = await ask("GET", "/terminals");
-    for (const id of screens.keys()) if (!all.some((tab) => tab.id === id)) drop(id);
-    if (!all.some((tab) => tab.id === chosen)) chosen = all[0]?.id ?? "";
+    const [conversations, shells] = await Promise.all([ask("GET", "/chats"), ask("GET", "/terminals")]);
+    all = [...conversations.map(tabOf), ...(isNewChat ? [newTab()] : []), ...shells];
+    for (const id of screens.keys()) if (!shells.some((/** @type {{id: string}} */ tab) => tab.id === id)) drop(id);
+    if (!all.some((tab) => tab.id === chosen)) chosen = (shells[0] ?? all[0])?.id ?? "";
+    const wantsShell = !hasLooked && shells.length === 0 && writes && !(chosen && chosen === location.hash.slice(1));
+    hasLooked = true;
+    if (wantsShell) return void open();
     if (chosen) reveal();
     else refresh();
-    const isFirst = !hasLooked;
-    hasLooked = true;
-    if (isFirst && all.length === 0 && writes) void open();
   } catch {
     // The connections say that we are cut off.
   }
@@ -79,15 +84,21 @@ function choose(id) {
   chosen = id;
   reveal();
   if (isNew) shown()?.claim();
-  shown()?.term.focus();
+  focus();
 }
 
-/** Show the chosen terminal, and look at it if nobody here does yet. */
+function focus() {
+  if (talks.shown) talks.focus();
+  else shown()?.term.focus();
+}
+
+/** Show the chosen tab, and look at its terminal if nobody here does yet. */
 function reveal() {
   history.replaceState(null, "", `#${chosen}`);
   for (const [id, screen] of screens) screen.panel.hidden = id !== chosen;
   const tab = all.find((one) => one.id === chosen);
-  if (tab && !screens.has(chosen) && tab.state !== "opening" && !tab.error) {
+  talks.show(tab && isTalk(tab) ? chosen : "");
+  if (tab && !isTalk(tab) && !screens.has(chosen) && !isComing(tab) && !tab.error) {
     const panel = document.createElement("section");
     panel.className = "screen";
     panel.id = `panel-${chosen}`;
@@ -104,6 +115,11 @@ function reveal() {
   refresh();
 }
 
+/** @param {import("./tabs.js").Tab} tab */
+function isComing(tab) {
+  return tab.state === "opening" || tab.state === "waiting";
+}
+
 /** @param {string} id */
 function drop(id) {
   screens.get(id)?.close();
@@ -115,37 +131,74 @@ async function open() {
   const button = $("new");
   if (button.hasAttribute("disabled")) return;
   button.toggleAttribute("disabled", true);
+  const before = chosen;
   const why = await attempt(async () => {
     const tab = await ask("POST", "/terminals");
-    chosen = tab.id;
+    if (chosen === before) chosen = tab.id; // else somebody wants to see something else by now
   });
   write($("empty-text"), why || "No terminal is open.");
   button.toggleAttribute("disabled", false);
   shown()?.term.focus();
 }
 
+/** The words for a new chat are written before there is one. */
+function openChat() {
+  isNewChat = true;
+  if (!all.some((tab) => tab.talk === "new")) all.splice(all.filter(isTalk).length, 0, newTab());
+  choose(NEW);
+}
+
+/** @param {string} id of the chat that the new one became */
+function opened(id) {
+  isNewChat = false;
+  chosen = id;
+  void load();
+}
+
+/** @param {string} id */
+function address(id) {
+  return `/${isTalk(strip.tab(id)) ? "chats" : "terminals"}/${encodeURIComponent(id)}`;
+}
+
+/** The agent's conversation, once the agent is idle or now. @param {"idle" | "now"} when */
+async function openAgent(when) {
+  await attempt(async () => {
+    const tab = await ask("POST", "/agent", { when });
+    chosen = tab.id;
+  });
+  shown()?.term.focus();
+}
+
 /** @param {string} id @param {string} title */
 function rename(id, title) {
-  void attempt(async () => void (await ask("PATCH", `/terminals/${encodeURIComponent(id)}`, { title })));
+  void attempt(async () => void (await ask("PATCH", address(id), { title })));
 }
 
 /** @param {string} id @param {number} position */
 async function move(id, position) {
-  await attempt(async () => void (await ask("PATCH", `/terminals/${encodeURIComponent(id)}`, { position })));
+  const first = isTalk(strip.tab(id)) ? all.filter((tab) => tab.talk === "own").length : all.filter(isTalk).length;
+  await attempt(async () => void (await ask("PATCH", address(id), { position: Math.max(0, position - first) })));
   document.getElementById(`tab-${id}`)?.focus();
+}
+
+/** What is asked before a tab is closed. @param {import("./tabs.js").Tab} tab @returns {[string, string, string]} */
+function closing(tab) {
+  if (tab.is_agent) return ["Give it back?", "The agent goes on by itself, with what was said here.", "Give it back"];
+  const words = tab.talk ? "Its agent is stopped. What it did stays in the workspace." : "It still runs. What runs in it is ended.";
+  return [`Close ${tab.title}?`, words, "Close it"];
 }
 
 /** @param {import("./tabs.js").Tab} tab */
 async function close(tab) {
-  const isOver = tab.state === "exited" || screens.get(tab.id)?.exitCode !== undefined;
-  const question = /** @type {const} */ ([`Close ${tab.title}?`, "It still runs. What runs in it is ended.", "Close it"]);
-  if (!isOver && !(await agreed(...question))) return shown()?.term.focus();
+  const isOver = ["exited", "ended"].includes(tab.state) || tab.talk === "new" || screens.get(tab.id)?.exitCode !== undefined;
+  if (!isOver && !(await agreed(...closing(tab)))) return focus();
   const at = strip.place(tab.id);
   await attempt(async () => {
-    await ask("DELETE", `/terminals/${encodeURIComponent(tab.id)}`);
+    if (tab.talk === "new") isNewChat = false;
+    else await ask("DELETE", address(tab.id));
     if (chosen === tab.id) chosen = (all[at + 1] ?? all[at - 1])?.id ?? "";
   });
-  shown()?.term.focus();
+  focus();
 }
 
 /** @param {string} title @param {string} text @param {string} yes @returns {Promise<boolean>} */
@@ -183,10 +236,12 @@ function refresh() {
   }
   strip.show(all, chosen);
   document.title = `${tab ? `${tab.title} · ` : ""}${document.body.dataset.workspace}`;
+  document.body.classList.toggle("is-talking", isTalk(tab));
   $("empty").hidden = all.length > 0;
-  const notice = screen ? said(screen) : tab ? unseen(tab) : "";
+  const notice = screen ? said(screen) : tab && !isTalk(tab) ? unseen(tab) : "";
   $("notice").hidden = !notice;
   write($("notice-text"), notice);
+  $("notice-now").hidden = !(writes && tab?.state === "waiting");
   $("find-open").toggleAttribute("disabled", !screen);
   $("copy").toggleAttribute("disabled", !screen);
   write($("state"), screen ? stateOf(screen) : "");
@@ -198,7 +253,9 @@ function refresh() {
 
 /** @param {import("./tabs.js").Tab} tab */
 function unseen(tab) {
-  return tab.error || (tab.state === "opening" ? "The shell is being opened." : "");
+  const coming = tab.is_agent ? "The agent's conversation is being opened." : "The shell is being opened.";
+  const words = { waiting: "The agent is at work. Its conversation opens here when it is idle.", opening: coming };
+  return tab.error || (tab.state === "waiting" || tab.state === "opening" ? words[tab.state] : "");
 }
 
 /** @param {Screen} screen */
@@ -312,7 +369,10 @@ function found({ resultIndex, resultCount }) {
 
 function listen() {
   $("new").onclick = () => void open();
+  $("agent").onclick = () => void openAgent("idle");
+  $("notice-now").onclick = () => void openAgent("now");
   $("empty-new").onclick = () => void open();
+  $("new-chat").onclick = openChat;
   $("copy").onclick = () => void copy();
   $("paste").onclick = () => void paste();
   $("find-open").onclick = () => find(true);

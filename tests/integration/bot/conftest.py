@@ -1,5 +1,6 @@
 import pytest
 
+from adapters.memory.files import MemoryFiles
 from adapters.memory.triage import PlainTriage
 from adapters.store.store import SqlStore
 from adapters.store.work import SqlWork
@@ -19,13 +20,14 @@ from tests.fakes.nouns import CLOCKS, a_node, a_project
 async def desk(store: SqlStore) -> Desk:
     clock, logs = WorkingClock(), Logs()
     people = People(store=store, clock=clock, clocks=CLOCKS)
-    conversation = Conversation(store=store, triage=PlainTriage(), clock=clock)
+    conversation = Conversation(store=store, triage=PlainTriage(), clock=clock, clocks=CLOCKS)
     commands = BotCommands(
         store=store,
         conversation=conversation,
         cards=Cards(store=store, clock=clock, page_url=lambda task: f"http://page/{task}"),
         people=people,
         nodes_link=logs,
+        files=MemoryFiles(),
         doors=WorkspaceDoors(store=store, clock=clock, clocks=CLOCKS),
         pulse=Pulse(
             work=SqlWork(store.database),

@@ -110,12 +110,12 @@ async def test_n5_who_types_keeps_the_workspace_and_a_forgotten_page_does_not(
 async def test_who_types_does_not_undo_that_a_workspace_is_let_go(desk: Desk, ana: Person) -> None:
     terminal = await opened(desk, ana)
     known = await desk.store.get(Workspace, WORKSPACE)
-    await desk.put(replace(known, run_id=None))
+    await desk.put(replace(known, run_id=None, base_commit="a" * 40))
     async with desk.commands.view_terminal(ana, terminal) as view:
         await desk.commands.delete_workspace(await desk.person("root", "admin"), WORKSPACE)
         await says(desk, view, Input(b"ls\n"))
     found = await desk.store.get(Workspace, WORKSPACE)
-    assert found.keep_until == desk.clock.now()
+    assert (found.state, found.keep_until) == (WorkspaceState.STOPPING, None)
 
 
 async def test_who_types_keeps_no_workspace_that_is_being_removed(desk: Desk, ana: Person) -> None:

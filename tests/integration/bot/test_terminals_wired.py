@@ -5,18 +5,28 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
+
 from adapters.memory.forge import MemoryForge
 from adapters.store.links import fingerprint
+from agent.dial import dial
 from agent.spool import Spool
 from bot.config import Config, LocalConfig, ModelConfig, WorkspaceConfig
 from bot.setup import Outfit
 from bot.wiring import Parts, migrated, wire
 from core.access import Person
-from core.ids import PersonId, ReplicaId, WorkspaceId
+from core.ids import PersonId, RecordingId, ReplicaId, WorkspaceId
 from core.ports.commands import TerminalView
 from core.ports.store import Insert
 from core.viewing import View
-from core.wire import CloseTerminal, OpenTerminal, OrderAnswer, TerminalExited, ViewTerminal
+from core.wire import (
+    CloseTerminal,
+    OpenStream,
+    OpenTerminal,
+    OrderAnswer,
+    TerminalExited,
+    ViewTerminal,
+)
 from tests.fakes.clock import FakeClock
 from tests.fakes.node_link import NODE, attached
 from tests.fakes.nouns import NOW, a_node, a_project, a_workspace
@@ -66,6 +76,17 @@ async def shown(asked: ViewTerminal, view: View) -> None:
         await view.send(f"{asked.viewer}:".encode() + await view.receive())
 
 
+async def recorded(url: str, wanted: OpenStream) -> None:
+    """Be a node's streams: send a recording."""
+    assert wanted.what == "recording"
+    async with (
+        aiohttp.ClientSession() as client,
+        dial(client, f"{url}/node/v1/stream/{wanted.ticket}", "token") as socket,
+    ):
+        await socket.send_bytes(f"film of {wanted.name}\n".encode())
+        await socket.close(code=aiohttp.WSCloseCode.OK)
+
+
 async def test_a_terminal_is_opened_viewed_and_ended_by_its_node(
     tmp_path: Path, clock: FakeClock
 ) -> None:
@@ -81,7 +102,13 @@ async def test_a_terminal_is_opened_viewed_and_ended_by_its_node(
             return (await tab()).state == "exited"
 
         async with (
-            attached(url, "token", tmp_path / "node", shown=shown) as agent,
+            attached(
+                url,
+                "token",
+                tmp_path / "node",
+                shown=shown,
+                serve=lambda wanted: recorded(url, wanted),
+            ) as agent,
             asyncio.TaskGroup() as group,
         ):
             doing = group.create_task(do_orders(agent.spool, done))
@@ -96,6 +123,11 @@ async def test_a_terminal_is_opened_viewed_and_ended_by_its_node(
             await parts.commands.close_terminal(ANA, made.id)
             await until(lambda: done == ["open_terminal", "close_terminal"])
             doing.cancel()
+        recording = RecordingId(made.id)
+        assert (await parts.commands.recording(ANA, recording)).state == "kept"
+        film = [chunk async for chunk in parts.commands.film(ANA, recording)]
+        assert b"".join(film) == f"film of {WORKSPACE}/{made.id}\n".encode()
+        assert (tmp_path / "vault.keys").stat().st_mode & 0o077 == 0
         kinds = [event.kind for event in await parts.commands.events(ANA, after=0)]
     assert [kind for kind in kinds if kind.startswith("terminal.")] == [
         *("terminal.opening", "terminal.open", "terminal.exited", "terminal.changed"),

@@ -39,7 +39,7 @@ class FakeGrants:
 
     by_token: dict[str, Grant] = field(default_factory=dict)
 
-    async def grant(self, token: str) -> Grant | None:
+    async def grant(self, token: str, *, session: str = "") -> Grant | None:
         return self.by_token.get(token)
 
     async def book(self, grant: Grant, call: ModelCall) -> None:

@@ -14,7 +14,7 @@ from adapters.disk.files import DiskFiles
 from adapters.nodelink.files import NodeFiles
 from adapters.system import SecretBox
 from agent.errors import NodeError
-from agent.fetch import fetch
+from agent.fetch import fetched
 from agent.files import Layout
 from agent.streams import Streams, file_sources
 from core.errors import NotFoundError, UnavailableError
@@ -143,10 +143,10 @@ class Shelf:
     layout: Layout
     client: aiohttp.ClientSession
 
-    async def fetch(self, token: str, name: str = NAME) -> Path:
-        return await fetch(
-            self.client, self.plane.url, lambda: token, name, self.layout, pause_s=0.01
-        )
+    async def fetch(self, token: str, name: str = NAME) -> bytes:
+        url, layout = self.plane.url, self.layout
+        async with fetched(self.client, url, lambda: token, layout, name, pause_s=0.01) as copy:
+            return copy.read_bytes()
 
 
 @pytest.fixture
@@ -177,7 +177,19 @@ async def test_c1_a_node_fetches_files_of_its_own_workspaces_alone(shelf: Shelf)
         assert refused.value.code == "copy_missing"
     with pytest.raises(NodeError):
         await shelf.fetch(token, "ab" * 32)
-    assert (await shelf.fetch(token)).read_bytes() == CONTENT
+    assert await shelf.fetch(token) == CONTENT
+    assert not list(shelf.layout.scratch.glob("*")), "a copy that was fetched goes after its use"
+    assert not shelf.layout.copy(NAME).exists()
+
+
+async def test_a_node_uses_its_own_copy_which_may_be_dropped_meanwhile(shelf: Shelf) -> None:
+    own = shelf.layout.copy(NAME)
+    own.parent.mkdir(parents=True)
+    own.write_bytes(CONTENT)
+    nobody = fetched(shelf.client, shelf.plane.url, lambda: "", shelf.layout, NAME)
+    async with nobody as copy:
+        own.unlink()
+        assert copy.read_bytes() == CONTENT
     assert not list(shelf.layout.scratch.glob("*"))
 
 
@@ -186,10 +198,8 @@ async def test_a_fetch_goes_on_where_it_was_cut(
 ) -> None:
     token = shelf.plane.store.add_node(NODE)
     shelf.files.cuts = 2
-    path = await shelf.fetch(token)
-    assert path.read_bytes() == CONTENT
+    assert await shelf.fetch(token) == CONTENT
     assert shelf.files.cuts == 0
-    assert path == shelf.layout.copy(NAME)
 
 
 async def test_a_range_that_cannot_be_is_refused_and_another_kind_is_not_looked_at(

@@ -23,12 +23,25 @@ from core.access import BrowserSession, DoorKey, Person, Ticket
 from core.decision import Decision, DecisionState
 from core.errors import ConfigError
 from core.event import Event
-from core.ids import DecisionId, PersonId, ReplicaId, RunId, TaskId, ThreadId, WorkspaceId
+from core.ids import (
+    DecisionId,
+    PersonId,
+    ReplicaId,
+    RunId,
+    TaskId,
+    TerminalId,
+    ThreadId,
+    WorkspaceId,
+)
 from core.message import Post, Said, Thread
 from core.ports.store import Insert, Noun, Tell, Wake
+from core.preview import Preview, PreviewKey
+from core.recording import Recording, RecordingState
 from tests.fakes.nouns import (
     NOW,
     SESSION,
+    a_chat,
+    a_copy,
     a_node,
     a_project,
     a_prompt,
@@ -98,7 +111,33 @@ SINCE: dict[str, list[Noun]] = {
             created_at=NOW,
             expires_at=at(60),
         ),
-    ]
+    ],
+    "0003": [
+        a_copy(),
+        a_chat(),
+        Recording(
+            id=TerminalId("t-0000aaaa"),
+            workspace_id=WorkspaceId("wabcdefg"),
+            state=RecordingState.WANTED,
+            created_at=NOW,
+        ),
+        Preview(
+            id="wabcdefg:5173",
+            workspace_id=WorkspaceId("wabcdefg"),
+            port=5173,
+            audience="project",
+            created_at=NOW,
+        ),
+        PreviewKey(
+            id="p",
+            kind="link",
+            workspace_id=WorkspaceId("wabcdefg"),
+            port=5173,
+            created_at=NOW,
+            expires_at=at(60),
+            until=at(60),
+        ),
+    ],
 }
 """Kinds that came with a later revision than the first."""
 
@@ -136,7 +175,7 @@ async def structure(url: str) -> set[str]:
     finally:
         await database.close()
     return {
-        re.sub(r"\s+", " ", line).replace("( ", "(").replace(" )", ")")
+        re.sub(r"\s+", " ", line).replace("( ", "(").replace(" )", ")").replace('"', "")
         for line in lines
         if "alembic_version" not in line
     }

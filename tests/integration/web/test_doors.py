@@ -10,20 +10,26 @@ from starlette.types import Receive, Scope, Send
 from adapters.web.app import web_app
 from adapters.web.shield import BODY_BYTES_MAX, origin_of
 from tests.fakes.commands import FakeCommands, FakeDoors, FakeSignIn, a_person
+from tests.fakes.previews import FakePreviews
 from tests.fakes.story import tell
 from tests.fakes.web import Setup, Site, a_site
 
 OPEN = {("GET", "/sign-in"), ("POST", "/sign-in"), ("POST", "/sign-out"), ("GET", "/health")}
-OPEN |= {("GET", "/enter"), ("POST", "/enter")}
+OPEN |= {(method, path) for method in ("GET", "POST") for path in ("/enter", "/preview")}
+REFUSING = {"/sign-in", "/enter", "/preview"}
 """A link's own page: who may use it is said by the link."""
 FILLED = {
     "project_id": "web",
     "path": "app.py",
+    "port": "5173",
     "task_id": "T-3",
+    "chat_id": "T-3",
+    "recording_id": "00000000-0000-4000-8000-000003000001",
     "run_id": "T-3.1",
     "workspace_id": "k3v9x203",
     "terminal_id": "t-0000aaaa",
     "node_id": "node-3f9c1ab2",
+    "copy_id": "k3v9x203-1",
     "session_id": "00000000-0000-4000-8000-000003000001",
     "decision_id": "nothing:here",
 }
@@ -57,10 +63,12 @@ def routes() -> list[tuple[str, str]]:
         commands=FakeCommands(),
         sign_in=FakeSignIn(),
         doors=FakeDoors(),
+        previews=FakePreviews(),
         deltas=None,
         public_url="http://localhost",
         domain="localhost",
         xterm=None,
+        player=None,
         mounts={},
     )
     found = []
@@ -99,15 +107,15 @@ async def test_c1_a_route_for_people_opens_to_its_cookie_alone(
         for stranger in strangers:
             async with http.request(method, url, headers={**headers, **stranger}) as answer:
                 refused = answer.status in {401, 403}
-                assert refused != is_open or path in {"/sign-in", "/enter"}, (method, path)
+                assert refused != is_open or path in REFUSING, (method, path)
     for method, path in routes():
         if path == "/sign-out":
             continue
         headers["Cookie"] = f"samovar={site.cookie}"
         async with http.request(
-            method, site.url + path.format(**FILLED), headers=headers
+            method, site.url + path.format(**FILLED), headers=headers, allow_redirects=False
         ) as answer:
-            assert answer.status not in {401, 500} or path in {"/sign-in", "/enter"}, (method, path)
+            assert answer.status not in {401, 500} or path in REFUSING, (method, path)
 
 
 @pytest.mark.parametrize("path", ["/llm/v1/messages", "/git/acme/web", "/node/v1/agent"])
@@ -176,10 +184,12 @@ async def test_under_https_the_cookie_is_bound_to_the_host() -> None:
         commands=FakeCommands(),
         sign_in=sign_in,
         doors=FakeDoors(),
+        previews=FakePreviews(),
         deltas=None,
         public_url="https://samovar.example",
         domain="samovar.example",
         xterm=None,
+        player=None,
         mounts={},
     )
     sent: list[dict[str, object]] = []

@@ -198,4 +198,4 @@ def test_no_template_turns_escaping_off() -> None:
         assert "|safe" not in text
         assert "autoescape" not in text
         assert "style=" not in text
-        assert not re.search(r"<script(?! type=\"module\" src=\"/static/)", text)
+        assert not re.search(r"<script(?! (type=\"module\"|defer) src=\"/static/)", text)

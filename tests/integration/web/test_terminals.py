@@ -88,6 +88,7 @@ async def test_tabs_are_opened_changed_listed_and_closed(
         "title": "Tests",
         "position": 0,
         "state": "open",
+        "session_id": None,
         "exit_code": None,
         "error": "",
     }

@@ -42,7 +42,7 @@ async def copy_of(forge: Forge, site: Site) -> Copy:
 async def put_back(forge: Forge, copy: Copy, site: Site) -> list[str]:
     said = await restore(copy.path, site, sha256=copy.sha256, scratch=forge.layout().scratch)
     lend(site)
-    return list(said)
+    return list(said.sentences)
 
 
 async def moved(forge: Forge, site: Site, *, node: str = "other") -> tuple[Site, list[str]]:
@@ -82,6 +82,47 @@ async def test_n8_all_git_state_comes_back(forge: Forge) -> None:
     assert git_state(fresh.tree) == before
     assert before["broken"] == ""
     assert "left" not in " ".join(said)
+    assert said == ["Put back: 2 commits, 1 stash, 2 changed files, 2 untracked files."]
+
+
+async def test_it_is_said_that_nothing_had_been_changed(forge: Forge) -> None:
+    _, said = await moved(forge, await forge.check_out("w-1"))
+    assert said == ["Nothing had been changed in the workspace."]
+
+
+async def test_links_and_a_repository_in_the_repository_are_counted_as_git_does(
+    forge: Forge,
+) -> None:
+    site = await forge.check_out("w-1")
+    (site.tree / "link").symlink_to("a.txt")
+    git(site.tree, "add", "link")
+    inner = f"160000,{'ab' * 20},inner"
+    git(site.tree, "update-index", "--add", "--cacheinfo", inner)
+    git(site.tree, "commit", "--quiet", "-m", "both")
+    (site.tree / "inner").mkdir()
+    (site.tree / "inner/theirs.txt").touch()
+    _, said = await moved(forge, site)
+    assert said == ["Put back: 1 commit."]
+
+
+async def test_a_copy_names_what_was_checked_out(forge: Forge) -> None:
+    site = await forge.check_out("w-1")
+    git(site.tree, "commit", "--quiet", "--allow-empty", "-m", "mine")
+    head = git(site.tree, "rev-parse", "HEAD").strip()
+    copy = await copy_of(forge, site)
+    assert (copy.branch, copy.head) == ("samovar/t-1", head)
+    git(site.tree, "checkout", "--quiet", "--detach")
+    copy = await copy_of(forge, site)
+    assert (copy.branch, copy.head) == ("", head)
+    git(site.tree, "checkout", "--quiet", "--orphan", "fresh")
+    copy = await copy_of(forge, site)
+    assert (copy.branch, copy.head) == ("fresh", "")
+
+
+async def test_two_copies_of_the_same_content_are_the_same_file(forge: Forge) -> None:
+    site = await forge.check_out("w-1")
+    work(site.tree)
+    assert await copy_of(forge, site) == await copy_of(forge, site)
 
 
 @pytest.fixture
@@ -217,7 +258,7 @@ async def test_conversations_and_terminals_come_back(forge: Forge) -> None:
     site.terminals.mkdir()
     (site.terminals / "1.log").write_bytes(b"\x1b[0m")
     fresh, said = await moved(forge, site)
-    assert "files came back" in said[0]
+    assert said == ["Put back: 1 conversation."]
     assert picture(fresh.agent) == picture(site.agent)
     assert picture(fresh.terminals) == picture(site.terminals)
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -129,3 +130,27 @@ async def test_p8_a_lost_report_of_a_turns_end_is_found_out_by_asking(bench: Ben
         assert bench.phase() == "busy"
         await bench.until(lambda: bench.phase() == "idle")
         await driver.stop()
+
+
+async def test_a_session_whose_conversation_came_back_alone_goes_on_above_its_old_offsets(
+    bench: Bench,
+) -> None:
+    """As after a restore: in the same run, by a node that remembers how it was stopped."""
+    async with running(bench.driver()) as driver:
+        await driver.prompt(new_prompt(), levers())
+        await bench.turns(1)
+        await driver.stop()
+    before = bench.journal.events(bench.session)
+    shutil.rmtree(bench.root / "s")
+    prompt = new_prompt()
+    async with running(bench.driver()) as driver:
+        await driver.prompt(prompt, levers())
+        assert (await bench.turns(2))["prompts"] == [prompt]
+    async with running(bench.driver()) as driver:
+        await driver.prompt(new_prompt(), levers())
+        await bench.turns(3)
+        await driver.stop()
+    after = bench.journal.events(bench.session)[len(before) :]
+    assert [one.kind for one in after[:1]] == ["session.state"]
+    assert after[0].offset > before[-1].offset
+    assert bench.journal.repeated == 0

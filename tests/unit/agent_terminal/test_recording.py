@@ -2,16 +2,20 @@
 
 import json
 import random
+import tempfile
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.errors import NodeError
 from agent.terminal.log import Log
 from agent.terminal.recording import cast, recording
 from core.viewing import Input, Size
 from core.wire import OpenStream
+from tests.fakes.asciicast import read as checked
 from tests.fakes.local_lines import PlayedLine, PlayedLines
 from tests.fakes.serving import until
 from tests.fakes.terminal_node import TERMINAL, WORKSPACE, Life, an_order, living
@@ -67,6 +71,40 @@ def test_a_private_key_is_hidden_as_a_whole(tmp_path: Path) -> None:
     text = "".join(str(event[2]) for event in events)
     assert "b3Bl" not in text
     assert text.endswith("\r\n$ ")
+
+
+CANARY = "hush-hush-hush"
+STEPS = st.lists(
+    st.one_of(
+        st.binary(max_size=40),
+        st.sampled_from([CANARY.encode(), "漢字🙂".encode(), b"\x1b[31m"]),
+        st.tuples(st.integers(1, 1000), st.integers(1, 500)),
+        st.floats(-100, 100),
+    ),
+    max_size=30,
+)
+
+
+@given(STEPS, st.integers(1, 7))
+def test_any_bytes_are_a_recording_in_order_and_without_the_secret(
+    steps: list[bytes | float | tuple[int, int]], cut: int
+) -> None:
+    now = [1000.0]
+    with tempfile.TemporaryDirectory() as folder:
+        log = Log(Path(folder), segment_bytes=64, now=lambda: now[0])
+        written = bytearray()
+        for step in steps:
+            if isinstance(step, bytes):
+                written += step
+                for at in range(0, len(step), cut):
+                    log.append(log.end, step[at : at + cut])
+            elif isinstance(step, float):
+                now[0] += step
+            else:
+                log.resize(Size(*step))
+        seen = checked(cast(log.kept(), [CANARY]))
+    hidden = bytes(written).replace(CANARY.encode(), b"*" * len(CANARY))
+    assert seen.text == hidden.decode("utf-8", "replace")
 
 
 def asking(name: str) -> OpenStream:

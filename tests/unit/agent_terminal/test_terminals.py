@@ -270,3 +270,40 @@ async def test_a_shell_that_is_gone_is_said_to_be_gone_once(
             await until(life.reports)
             (report,) = [json.loads(body) for body in await life.reports()]
             assert "Open another one" in report["text"]
+
+
+async def test_terminals_that_are_ended_stay_with_what_they_wrote_and_how_they_ended(
+    node: Life,
+) -> None:
+    other = TerminalId("t-00000002")
+    await node.terminals.open(an_order("sh", "-c", "echo said; exit 3", terminal=other))
+    await node.terminals.open(an_order("cat"))
+    async with watching(node.view()) as viewer:
+        await viewer.say(Input(b"typed\n"))
+        await viewer.sees("typed")
+        await node.terminals.end_all(WORKSPACE)
+        await until(lambda: viewer.exit)
+    kept = json.loads((node.folder() / "terminal.json").read_bytes())
+    assert kept["end"] is not None, "it is on the disk before the call is over"
+    async with watching(node.view(terminal=other)) as late:
+        await until(lambda: late.exit == Exited(3))
+        assert "said" in late.text
+    await node.terminals.end_all(WORKSPACE)
+    assert len(await node.reports()) == 2
+
+
+async def test_terminals_of_a_workspace_that_came_back_are_over_and_can_be_looked_at(
+    node: Life, tmp_path: Path
+) -> None:
+    await node.terminals.open(an_order("sh", "-c", "echo said; exit 3"))
+    await until(node.reports)
+    copy = shutil.copytree(node.folder().parent, tmp_path / "copy")
+    await node.terminals.close_all(WORKSPACE)
+    shutil.copytree(copy, node.folder().parent, dirs_exist_ok=True)
+    shutil.copytree(copy / TERMINAL, node.folder(TerminalId("t-foreign")))
+    for _ in range(2):
+        await node.terminals.take_in(WORKSPACE)
+    async with watching(node.view()) as viewer:
+        await until(lambda: viewer.exit == Exited(3))
+        assert "said" in viewer.text
+    assert not node.folder(TerminalId("t-foreign")).exists(), "it is none of this place"

@@ -12,7 +12,7 @@ def placed(
     *nodes: object, workspaces: Sequence[Workspace] = (), links: Sequence[Link] = (), **values: str
 ) -> Placement:
     known = {link.node_id: link for link in links or [a_link(node_id=node.id) for node in nodes]}
-    return place(a_project(**values), nodes, known, workspaces, now=at(1), clocks=CLOCKS)
+    return place(a_project(**values).size, nodes, known, workspaces, now=at(1), clocks=CLOCKS)
 
 
 def on(node: str, **values: object) -> Workspace:

@@ -1,5 +1,10 @@
+from dataclasses import replace
+from types import NoneType
+from typing import TypeGuard
+
 import pytest
 
+from core.ids import TerminalId, WorkspaceId
 from core.node import NodeState
 from core.order import NodeOrder
 from core.plan.step import Planned
@@ -12,7 +17,8 @@ from core.plan.terminal import (
     plan_terminal,
 )
 from core.plan.workspace import WorkspaceView, plan_workspace
-from core.ports.store import Insert, Tell, Update, Wake
+from core.ports.store import Change, Insert, Tell, Update, Wake
+from core.recording import Recording, RecordingState
 from core.terminal import MOVES, Terminal, TerminalState
 from core.workspace import WorkspaceState
 from tests.fakes.nouns import (
@@ -61,8 +67,9 @@ def terminal_of(planned: Planned) -> Terminal:
     return found
 
 
-def orders_of(planned: Planned) -> list[tuple[str, str, int]]:
-    found = [c.noun for c in planned.changes if isinstance(c, Insert)]
+def orders_of(planned: Planned, *, but: type = NoneType) -> list[tuple[str, str, int]]:
+    inserted = [c.noun for c in planned.changes if isinstance(c, Insert)]
+    found = [noun for noun in inserted if not isinstance(noun, but)]
     assert all(order.subject_kind == "terminal" for order in found)
     assert all(order.node_id == "node-1" for order in found)
     return [(order.id, order.kind, order.fence) for order in found]
@@ -156,7 +163,9 @@ def test_a_terminal_ends_with_its_container(state: TerminalState) -> None:
     planned = plan_terminal(view(a_shell(state), workspace=rebuilt))
     over = terminal_of(planned)
     assert (over.state, over.error) == (TerminalState.EXITED, IN_ANOTHER_CONTAINER)
-    assert [kind for _, kind, _ in orders_of(planned)] == ["close_terminal"]
+    assert planned.due_in_s == 0
+    left = plan_terminal(view(over, workspace=rebuilt))
+    assert [kind for _, kind, _ in orders_of(left)] == ["close_terminal"]
 
 
 def test_a_tab_that_is_closed_after_the_end_is_forgotten_by_the_node_once() -> None:
@@ -167,6 +176,66 @@ def test_a_tab_that_is_closed_after_the_end_is_forgotten_by_the_node_once() -> N
     assert plan_terminal(view(a_shell(TerminalState.EXITED))) == Planned()
     gone = a_workspace(state=WorkspaceState.GONE)
     assert plan_terminal(view(over, workspace=gone)) == Planned()
+
+
+def recorded(state: RecordingState) -> Recording:
+    return Recording(
+        id=TerminalId("t-0000aaaa"),
+        workspace_id=WorkspaceId("wabcdefg"),
+        state=state,
+        created_at=at(1),
+    )
+
+
+RAN = an_answer("t-0000aaaa/open")
+
+
+def asked_for(planned: Planned) -> list[str]:
+    """Return the recordings that are to be taken; whoever takes them is woken."""
+    found = [c.noun.id for c in planned.changes if is_recording(c)]
+    assert found == [c.key for c in planned.changes if isinstance(c, Wake)]
+    return found
+
+
+def is_recording(change: Change) -> TypeGuard[Insert]:
+    return isinstance(change, Insert) and isinstance(change.noun, Recording) and change.once
+
+
+def test_what_a_shell_wrote_is_recorded_before_its_node_forgets_it() -> None:
+    closing = a_shell(TerminalState.CLOSING)
+    first = plan_terminal(view(closing, RAN))
+    assert asked_for(first) == ["t-0000aaaa"]
+    assert orders_of(first, but=Recording) == []
+    waits = view(closing, RAN, recording=recorded(RecordingState.WANTED))
+    assert plan_terminal(waits) == Planned(due_in_s=CLOCKS.terminal_s - 10)
+    for settled in (RecordingState.KEPT, RecordingState.LOST):
+        planned = plan_terminal(view(closing, RAN, recording=recorded(settled)))
+        assert [kind for _, kind, _ in orders_of(planned)] == ["close_terminal"]
+
+
+@pytest.mark.parametrize("values", [{"now": LATE}, {"link": None}], ids=["late", "node away"])
+def test_a_recording_holds_up_no_close_for_ever(values: dict[str, object]) -> None:
+    closing = view(a_shell(TerminalState.CLOSING), RAN, **values)
+    held = replace(closing, recording=recorded(RecordingState.WANTED))
+    assert [kind for _, kind, _ in orders_of(plan_terminal(held))] == ["close_terminal"]
+
+
+def test_a_tab_that_is_closed_after_the_end_is_forgotten_when_it_is_recorded() -> None:
+    over = a_shell(TerminalState.EXITED, is_hidden=True)
+    waits = plan_terminal(view(over, RAN, recording=recorded(RecordingState.WANTED)))
+    assert waits == Planned(due_in_s=CLOCKS.terminal_s - 10)
+    planned = plan_terminal(view(over, RAN, recording=recorded(RecordingState.KEPT)))
+    assert [kind for _, kind, _ in orders_of(planned)] == ["close_terminal"]
+
+
+def test_a_terminal_that_ends_with_its_workspace_is_recorded_and_one_that_never_ran_is_not() -> (
+    None
+):
+    going = a_workspace(state=WorkspaceState.DELETING, container="c1")
+    ran = plan_terminal(view(a_shell(TerminalState.OPEN), RAN, workspace=going))
+    assert asked_for(ran) == ["t-0000aaaa"]
+    never = plan_terminal(view(a_shell(TerminalState.OPENING), workspace=going))
+    assert asked_for(never) == []
 
 
 def test_an_end_is_final() -> None:

@@ -157,3 +157,14 @@ def test_a_node_that_is_gone_takes_every_workspace_along(state: WorkspaceState):
 @pytest.mark.parametrize("state", [WorkspaceState.GONE, WorkspaceState.STOPPED])
 def test_what_nobody_moves_is_left_alone(state: WorkspaceState):
     assert plan_workspace(view(a_workspace(state=state))) == Planned()
+
+
+def test_a_workspace_goes_when_its_terminals_are_recorded_or_after_a_while() -> None:
+    going = a_workspace(state=WorkspaceState.DELETING, run_id=None)
+    for owed in ({"terminals": ("t-1",)}, {"recordings": ("t-1",)}):
+        assert plan_workspace(view(going, **owed)) == Planned(due_in_s=CLOCKS.stop_s - 10)
+        for late in ({"now": at(CLOCKS.stop_s)}, {"link": None}):
+            (order,) = orders_of(plan_workspace(view(going, **owed, **late)))
+            assert order.kind == "delete_workspace"
+    (order,) = orders_of(plan_workspace(view(going)))
+    assert order.kind == "delete_workspace"

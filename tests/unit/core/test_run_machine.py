@@ -4,7 +4,8 @@ The world keeps records as the database does (versions, `once`, limits, wake-ups
 also finds a plan that waits for a wake-up which nobody sends.
 """
 
-from collections.abc import Coroutine, Sequence
+import hashlib
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -14,6 +15,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from adapters.memory.files import MemoryFiles
 from adapters.memory.triage import PlainTriage
 from bot.conversation import Conversation
 from bot.grants import StoredGrants
@@ -30,17 +32,20 @@ from core.ports.grants import Grant
 from core.ports.store import AtMost, Change, Insert, Look, Tell, Touch, Update, Wake
 from core.ports.work import Claim
 from core.project import Project, RepoRef
+from core.reconcile.placing import Machines
 from core.reconcile.runs import RunReconciler
 from core.reconcile.tasks import AdmissionReconciler, TaskReconciler
 from core.reconcile.workspaces import WorkspaceReconciler
+from core.rescue import RescueCopy
 from core.run import Outcome, Run, RunState
 from core.session import AgentSession, Prompt
 from core.task import Task
-from core.wire import Collected, SessionEvent, to_json
+from core.wire import Collected, Saved, SessionEvent, to_json
 from core.workspace import Workspace, WorkspaceState
 from tests.fakes.nouns import CLOCKS, a_link, a_node, a_project, at
 
 PEOPLE = ["ana", "ben"]
+_AT_REST = {WorkspaceState.STOPPED, WorkspaceState.GONE}
 STATEFUL = (Run, Task, Workspace, Node, Decision)
 WORDS = st.sampled_from(
     ["Fix the cart.", "Also the till", "then rest. queue", "stop", "yes", "no", "!aside hm"]
@@ -65,6 +70,8 @@ class World:
         self.pushed: set[str] = set()
         self.ends: dict[str, Run] = {}
         self.dead: set[str] = set()
+        self.files = MemoryFiles()
+        self.on_node: dict[str, bytes] = {}
 
     # Clock and link
 
@@ -198,6 +205,22 @@ class World:
                     "base_commit": "a" * 40,
                     "token_hash": "h",
                 }
+            case "save_workspace":
+                content = f"all of {body['workspace']}".encode()
+                name = hashlib.sha256(content).hexdigest()
+                self.on_node[name] = content
+                saved = Saved(
+                    sha256=name,
+                    size_bytes=len(content),
+                    branch="b",
+                    head="b" * 40,
+                    base_commit="a" * 40,
+                )
+                return to_json(saved)
+            case "drop_copy":
+                self.on_node.pop(body["sha256"], None)
+            case "delete_workspace":
+                self.is_kept(body["workspace"])
             case "collect":
                 found = Collected(
                     head="b" * 40, base_commit="a" * 40, remote="", commits=commits, bundle="k"
@@ -210,6 +233,21 @@ class World:
                 self.pushed.add(body["branch"])
                 return {"commit": body["commit"], "branch": body["branch"]}
         return {}
+
+    def is_kept(self, workspace: str) -> None:
+        """G4: what was ready once goes after its copy is in the file store, its row beside it."""
+        if self.rows[Workspace, workspace].base_commit:
+            copies = [one for one in self.all(RescueCopy) if one.workspace_id == workspace]
+            assert any(one.sha256 in self.files.files for one in copies), "g4: nothing is left"
+
+    async def stream(
+        self, node: str, what: str, name: str, *, offset_bytes: int = 0
+    ) -> AsyncGenerator[bytes]:
+        if self.is_node_silent:
+            raise UnavailableError("Node", "it is not connected")
+        if name not in self.on_node:
+            raise NotFoundError(f"no {what} {name}")
+        yield self.on_node[name][offset_bytes:]
 
     def emit(self, session: AgentSession, kind: str, /, **data: Any) -> None:
         """Let a coding agent do something; its run is woken, as the journal does it."""
@@ -290,7 +328,9 @@ class Runs(RuleBasedStateMachine):
             world.rows[Project, noun.id] = noun
         world.rows[Node, "node-1"] = a_node()
         world.rows[Link, "node-1"] = a_link(seen_at=world.now())
-        self.conversation = Conversation(store=world, triage=PlainTriage(), clock=world)
+        self.conversation = Conversation(
+            store=world, triage=PlainTriage(), clock=world, clocks=CLOCKS
+        )
         self.looks = {
             "inbox": self.conversation,
             "task": TaskReconciler(
@@ -310,7 +350,14 @@ class Runs(RuleBasedStateMachine):
                 page_url=lambda task: "http://page",
             ),
             "workspace": WorkspaceReconciler(
-                store=world, clock=world, clocks=CLOCKS, url=lambda repo: f"u/{repo}", image="i"
+                store=world,
+                files=world.files,
+                nodes=world,
+                clock=world,
+                clocks=CLOCKS,
+                machines=Machines(supplier="", nodes_max=1, mint=lambda: "node-2"),
+                url=lambda repo: f"u/{repo}",
+                image="i",
             ),
         }
 
@@ -635,8 +682,8 @@ class Runs(RuleBasedStateMachine):
                 self.world.answer(order, ok=True)
             self.settle()
             self.world.pass_time(100)
-        left = [w.id for w in self.world.all(Workspace) if w.state is not WorkspaceState.GONE]
-        assert left == [], "a workspace stays for ever"
+        left = [w.id for w in self.world.all(Workspace) if w.state not in _AT_REST]
+        assert left == [], "a workspace stays on its machine for ever"
 
 
 TestRuns = Runs.TestCase

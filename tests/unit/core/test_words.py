@@ -108,6 +108,8 @@ def test_w2_a_duration_is_positive(name: str, value: float):
         {"sweep_s": 300.0},
         {"git_token_s": 1800.0},
         {"publish_s": 3600.0},
+        {"save_s": 86400.0},
+        {"warm_s": 2592000.0},
     ],
 )
 def test_w2_clocks_that_contradict_each_other_are_refused_with_both_names(wrong: dict[str, float]):

@@ -5,6 +5,7 @@ import errno
 import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from core.wire import (
     Collect,
     CreateWorkspace,
     DeleteWorkspace,
+    DropCopy,
     OpenTerminal,
     Order,
     OrderBody,
+    SaveWorkspace,
     SendPrompt,
     StartSession,
     StopSession,
@@ -434,3 +437,41 @@ async def test_closing_a_terminal_overtakes_its_opening(node: Node) -> None:
         closing = await node.order(CloseTerminal(workspace=A, terminal=TERMINAL))
         assert (await node.answered(opening))["code"] == "overtaken"
         assert (await node.answered(closing))["ok"]
+
+
+SAVE = SaveWorkspace(workspace=A, attempt=1)
+
+
+async def test_what_runs_in_a_workspace_is_ended_before_it_is_saved(node: Node) -> None:
+    other = replace(START, session=SessionId("another"), workspace=B)
+    async with node.life() as host:
+        opening = OpenTerminal(workspace=A, terminal=TERMINAL)
+        for body in (create(), create(B), START, other, opening):
+            assert (await node.answered(await node.order(body)))["ok"]
+        saved = await node.answered(await node.order(SAVE))
+        assert saved["result"]["branch"] == "samovar/T-1-x"
+        assert node.world.processes[S].has_ended
+        assert node.terminals.ended == [A]
+        assert list(host.sessions()) == [other.session], "what runs elsewhere goes on"
+        calls = node.world.calls
+        assert calls.index("stop") < calls.index("save")
+
+
+async def test_terminals_that_came_back_with_a_workspace_are_known_once_it_is_there(
+    node: Node,
+) -> None:
+    async with node.life():
+        assert (await node.answered(await node.order(create())))["ok"]
+        assert node.terminals.taken_in == [A]
+
+
+async def test_a_copy_is_dropped_while_its_workspace_is_busy(node: Node) -> None:
+    async def for_ever(_: float) -> None:
+        await asyncio.Event().wait()
+
+    node.world.sleep, node.world.took_s = for_ever, {"save": 1.0}
+    async with node.life():
+        assert (await node.answered(await node.order(create())))["ok"]
+        await node.order(SAVE)
+        await until(lambda: "save" in node.world.calls)
+        assert (await node.answered(await node.order(DropCopy(sha256="ab" * 32))))["ok"]

@@ -160,6 +160,22 @@ async def test_notes_are_kept_per_session(tmp_path: Path) -> None:
         assert await spool.noted("k") == {S: "2"}
 
 
+async def test_a_session_that_begins_anew_is_known_to_the_host_alone(tmp_path: Path) -> None:
+    other = SessionId("s2")
+    async with opened(tmp_path) as spool:
+        for session in (S, other):
+            await spool.store(session, [event(7, session=session)], cursor=(1, 20))
+            await spool.note(session, "prompt.1", "go")
+            await spool.note(session, "host.started", "order")
+        for _ in range(2):
+            await spool.begin_anew(S)
+        assert await spool.cursor(S) == (0, 0)
+        assert await spool.notes(S) == {"host.started": "order"}
+        assert await spool.cursor(other) == (1, 20)
+        assert len(await spool.notes(other)) == 2
+        assert len(await reports(spool)) == 2, "what was stored is still told"
+
+
 async def test_what_is_over_is_let_go_of_while_it_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ def quiet(_line: str) -> None:
 def test_what_was_asked_for_is_handed_over(
     program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("SAMOVAR_NODE", "SAMOVAR_CLAUDE_MUSL", "SAMOVAR_XTERM"):
+    for name in ("SAMOVAR_NODE", "SAMOVAR_CLAUDE_MUSL", "SAMOVAR_XTERM", "SAMOVAR_PLAYER"):
         monkeypatch.delenv(name, raising=False)
     node = program("node", "echo v20.1.0")
     outfit = ensure(["node"], state=tmp_path, install=False, progress=quiet)

@@ -9,7 +9,7 @@ from bot.setup import xterm
 from bot.setup.missing import MissingError
 from bot.setup.npm import Package, integrity
 from bot.setup.requirement import Site
-from bot.setup.xterm import FILES, Xterm
+from bot.setup.xterm import FILES
 from tests.unit.setup.test_npm import Program, archive_of
 
 
@@ -34,8 +34,8 @@ def npm(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def test_what_a_page_loads_lies_in_one_folder_with_the_licences(npm: Path, site: Site) -> None:
-    Xterm().provide(site)
-    folder = Path(Xterm().probe(site))
+    xterm.xterm().provide(site)
+    folder = Path(xterm.xterm().probe(site))
     names = {path.name for path in folder.iterdir()}
     assert set(FILES) <= names
     assert "LICENSE-addon-fit" in names
@@ -46,24 +46,24 @@ def test_what_a_page_loads_lies_in_one_folder_with_the_licences(npm: Path, site:
 def test_one_wrong_package_leaves_nothing_of_any(npm: Path, site: Site) -> None:
     (npm / "addon-search.tgz").write_bytes((npm / "addon-fit.tgz").read_bytes())
     with pytest.raises(MissingError, match="not the package that we know by its hash"):
-        Xterm().provide(site)
+        xterm.xterm().provide(site)
     with pytest.raises(MissingError, match="is not fetched"):
-        Xterm().probe(site)
+        xterm.xterm().probe(site)
 
 
 def test_a_new_pin_is_fetched_anew(npm: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    Xterm().provide(site)
+    xterm.xterm().provide(site)
     newer = _package(npm, "addon-fit", "lib/addon-fit.mjs", "lib/more.mjs")
     others = [package for package in xterm.PACKAGES if package.name != newer.name]
     monkeypatch.setattr(xterm, "PACKAGES", (*others, newer))
     with pytest.raises(MissingError):
-        Xterm().probe(site)
+        xterm.xterm().probe(site)
 
 
 def test_a_folder_of_ones_own_must_be_whole(site: Site, tmp_path: Path) -> None:
     named = replace(site, environ={"SAMOVAR_XTERM": str(tmp_path)})
     with pytest.raises(MissingError, match=r"SAMOVAR_XTERM names .* has no xterm\.mjs"):
-        Xterm().probe(named)
+        xterm.xterm().probe(named)
     for file in FILES:
         (tmp_path / file).touch()
-    assert Xterm().probe(named) == str(tmp_path)
+    assert xterm.xterm().probe(named) == str(tmp_path)

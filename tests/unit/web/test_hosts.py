@@ -40,13 +40,27 @@ def test_a_workspace_has_an_origin_with_the_scheme_and_port_of_the_pages() -> No
 def test_an_origin_leads_back_to_its_workspace(name: str) -> None:
     for hosts in (HOME, TEAM):
         origin = hosts.origin(WorkspaceId(name))
-        assert hosts.workspace(name_in(origin.partition("//")[2])) == name
+        assert hosts.workspace(name_in(origin.partition("//")[2])) == (name, None)
+
+
+@given(st.from_regex(r"[a-z0-9]{1,40}", fullmatch=True), st.integers(1, 65535))
+def test_a_previews_origin_leads_back_to_its_port(name: str, port: int) -> None:
+    for hosts in (HOME, TEAM):
+        origin = hosts.preview(WorkspaceId(name), port)
+        assert hosts.workspace(name_in(origin.partition("//")[2])) == (name, port)
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        *("ws-.tea.example", "ws-a--8080.tea.example", "ws-a.b.tea.example", "a.tea.example"),
+        *(
+            "ws-.tea.example",
+            "ws-a--080.tea.example",
+            "ws-a--0.tea.example",
+            "ws-a--.tea.example",
+            "ws-a.b.tea.example",
+            "a.tea.example",
+        ),
         *("tea.example", "ws-a.tea.example.evil.example", "ws-a.evil.example", "xws-a.tea.example"),
         *("ws-a_b.tea.example", "ws-ä.tea.example", ""),
     ],

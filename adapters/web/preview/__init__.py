@@ -1,0 +1,1 @@
+"""Previews: what listens in a workspace, each port at an origin of its own."""

@@ -1,0 +1,163 @@
+"""`samovar workspace new|stop|restart|rebuild|delete` and `samovar rescue`."""
+# ruff: noqa: PLC0415  a command imports what it needs when it runs: help must come at once
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bot.cli_machines import workspace
+from bot.cli_tools import as_json, ask, say_json
+from bot.meant import workspace_meant
+
+if TYPE_CHECKING:
+    from bot.client import Client
+
+which = click.argument("what", metavar="ID|TASK")
+
+
+@workspace.command("new")
+@click.argument("project")
+@click.option("--size", type=click.Choice(["small", "medium", "large"]), help="Else the project's.")
+@click.option("--branch", default="", help="A branch to go on with; else a new one.")
+@as_json
+def new_workspace(project: str, *, size: str | None, branch: str, json_wanted: bool) -> None:
+    """Make a workspace of PROJECT without a task.
+
+    Exit status: 0 it is being made, 1 there is no such project, the branch cannot be worked on or
+    you may not, 3 Samovar is not running here.
+    """
+    body = {"project": project, "size": size or "", "branch": branch}
+    made = ask(lambda client: client.post("workspaces", body=body))["workspace"]
+    _say_made(made, json_wanted=json_wanted)
+
+
+def _say_made(made: Mapping[str, Any], *, json_wanted: bool) -> None:
+    if json_wanted:
+        say_json(made)
+        return
+    click.echo(made["id"])
+    click.echo(f"It is being made. Then: samovar attach {made['id']}", err=True)
+
+
+def _asked(what: str, verb: str, said: Callable[[str], str], *, json_wanted: bool) -> None:
+    async def work(client: "Client") -> str:
+        meant = await workspace_meant(client, what)
+        if verb == "delete":
+            await client.delete("workspaces", meant)
+        else:
+            await client.post("workspaces", meant, verb)
+        return meant
+
+    meant = ask(work)
+    if json_wanted:
+        say_json({"workspace_id": meant})
+    else:
+        click.echo(said(meant), err=True)
+
+
+@workspace.command()
+@which
+@as_json
+def stop(what: str, *, json_wanted: bool) -> None:
+    """Save all that is in a workspace and let its machine go.
+
+    Exit status: 0 it stops, 1 there is none, a run works in it or you may not, 3 Samovar is not
+    running here.
+    """
+    _asked(
+        what,
+        "stop",
+        lambda meant: f"{meant} stops: saved first. Back with: samovar workspace restart {meant}",
+        json_wanted=json_wanted,
+    )
+
+
+@workspace.command()
+@which
+@as_json
+def restart(what: str, *, json_wanted: bool) -> None:
+    """Put a stopped workspace back, with everything that was in it.
+
+    Exit status: 0 it starts, 1 there is none, it runs already or you may not, 3 Samovar is not
+    running here.
+    """
+    _asked(what, "restart", lambda meant: f"{meant} starts again.", json_wanted=json_wanted)
+
+
+@workspace.command()
+@which
+@as_json
+def rebuild(what: str, *, json_wanted: bool) -> None:
+    """Make the container of a workspace anew; its files stay.
+
+    Exit status: 0 it is made anew, 1 there is none, it is not ready, a run works in it or you may
+    not, 3 Samovar is not running here.
+    """
+    _asked(what, "rebuild", lambda meant: f"{meant} is made anew.", json_wanted=json_wanted)
+
+
+@workspace.command("delete")
+@which
+@as_json
+def delete_workspace(what: str, *, json_wanted: bool) -> None:
+    """Remove a workspace that no run works in; a copy of its work is made first.
+
+    Exit status: 0 it goes, 1 there is none, a run works in it or you may not, 3 Samovar is not
+    running here.
+    """
+    _asked(
+        what,
+        "delete",
+        lambda meant: f"{meant} goes. Its copy will be in: samovar rescue list",
+        json_wanted=json_wanted,
+    )
+
+
+@click.group()
+def rescue() -> None:
+    """Show and restore what workspaces left behind."""
+
+
+@rescue.command("list")
+@as_json
+def list_copies(*, json_wanted: bool) -> None:
+    """List the rescue copies that can be restored, newest first.
+
+    Exit status: 0 done, 3 Samovar is not running here.
+    """
+    found = ask(lambda client: client.get("rescue-copies"))
+    if json_wanted:
+        say_json(found)
+        return
+    from bot import terminal_output as out
+
+    rows = [
+        (
+            one["id"],
+            one["why"],
+            one["task_id"] or "-",
+            one["project"],
+            one["branch"],
+            out.size(one["size_bytes"] / 2**20),
+            one["left_out_count"] or "-",
+            out.moment(one["made_at"]),
+            out.moment(one["expires_at"]),
+        )
+        for one in found["copies"]
+    ]
+    heads = ("COPY", "WHY", "TASK", "PROJECT", "BRANCH", "SIZE", "NOT IN IT", "MADE", "KEPT UNTIL")
+    out.table(heads, rows, empty="No rescue copies. A workspace that stops leaves one.")
+
+
+@rescue.command()
+@click.argument("copy", metavar="COPY")
+@as_json
+def restore(copy: str, *, json_wanted: bool) -> None:
+    """Make a new workspace from a rescue copy.
+
+    Exit status: 0 it is being made, 1 there is no such copy or you may not, 3 Samovar is not
+    running here.
+    """
+    made = ask(lambda client: client.post("rescue-copies", copy, "restore", body={}))["workspace"]
+    _say_made(made, json_wanted=json_wanted)
