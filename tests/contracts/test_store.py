@@ -24,6 +24,7 @@ from core.decision import Decision, DecisionState
 from core.errors import ConflictError, LostLease, NotFoundError, QuotaError, UnavailableError
 from core.event import Event
 from core.ids import (
+    CopyId,
     DecisionId,
     NodeId,
     PersonId,
@@ -40,6 +41,8 @@ from core.order import NodeOrder
 from core.ports.store import AtMost, Insert, Noun, Reader, Tell, Touch, Update, Wake
 from core.ports.work import Claim
 from core.project import Project
+from core.recording import RecordingState
+from core.rescue import CopyState
 from core.run import Run, RunState
 from core.session import AgentSession, SessionState
 from core.task import Task, TaskState
@@ -49,9 +52,12 @@ from core.workspace import Workspace, WorkspaceState
 from tests.fakes.nouns import (
     NOW,
     SESSION,
+    a_chat,
+    a_copy,
     a_node,
     a_project,
     a_prompt,
+    a_recording,
     a_run,
     a_session,
     a_task,
@@ -240,6 +246,12 @@ PAIRS: list[tuple[str, Noun, Noun]] = [
     ),
     ("row per message", said(), said(key="delivery-2")),
     ("open decision per request", a_decision(), a_decision(id=DecisionId("s:2"))),
+    ("current copy per workspace", a_copy(), a_copy(id=CopyId("c-2"), state=CopyState.WANTED)),
+    (
+        "live terminal per session",
+        a_terminal(session_id=SESSION),
+        a_terminal(id=TerminalId("t-2"), session_id=SESSION, state=TerminalState.WAITING),
+    ),
 ]
 
 
@@ -261,6 +273,11 @@ ENDED: list[tuple[Noun, Noun]] = [
     (a_session(state=SessionState.ENDED), a_session(id=SessionId("other"))),
     (a_thread(), a_thread(id=ThreadId("web:web:2"))),
     (a_decision(state=DecisionState.ANSWERED), a_decision(id=DecisionId("s:2"))),
+    (a_copy(state=CopyState.RESTORED), a_copy(id=CopyId("c-2"), state=CopyState.WANTED)),
+    (
+        a_terminal(session_id=SESSION, state=TerminalState.EXITED),
+        a_terminal(id=TerminalId("t-2"), session_id=SESSION),
+    ),
 ]
 
 
@@ -585,7 +602,22 @@ def nouns() -> st.SearchStrategy[Noun]:
         is_hidden=st.booleans(),
         session_id=st.none() | st.just(SESSION),
     )
-    return runs | workspaces | decisions | terminals
+    copies = st.builds(
+        a_copy,
+        left_out=st.lists(text, max_size=3).map(tuple),
+        size_bytes=st.integers(0, 2**63 - 1),
+        made_at=st.none() | times,
+        state=st.sampled_from(CopyState),
+    )
+    recordings = st.builds(
+        a_recording,
+        error=text,
+        size_bytes=st.integers(0, 2**63 - 1),
+        expires_at=st.none() | times,
+        state=st.sampled_from(RecordingState),
+    )
+    chats = st.builds(a_chat, title=text, is_closed=st.booleans())
+    return runs | workspaces | decisions | terminals | copies | recordings | chats
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

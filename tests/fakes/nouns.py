@@ -24,6 +24,7 @@ from core.node import Link, Node, NodeState
 from core.order import NodeOrder
 from core.plan.draft import RunView
 from core.project import Project
+from core.recording import Recording, RecordingState
 from core.rescue import CopyState, RescueCopy
 from core.run import Run, RunState
 from core.session import AgentSession, Prompt, SessionState
@@ -142,6 +143,18 @@ def a_copy(**values: Any) -> RescueCopy:
             "size_bytes": 7,
             "made_at": NOW,
             "expires_at": at(CLOCKS.copy_s),
+            **values,
+        }
+    )
+
+
+def a_recording(**values: Any) -> Recording:
+    return Recording(
+        **{
+            "id": TerminalId("t-0000aaaa"),
+            "workspace_id": WorkspaceId("wabcdefg"),
+            "state": RecordingState.WANTED,
+            "created_at": NOW,
             **values,
         }
     )

@@ -29,14 +29,12 @@ from core.ids import (
     ReplicaId,
     RunId,
     TaskId,
-    TerminalId,
     ThreadId,
     WorkspaceId,
 )
 from core.message import Post, Said, Thread
 from core.ports.store import Insert, Noun, Tell, Wake
 from core.preview import Preview, PreviewKey
-from core.recording import Recording, RecordingState
 from tests.fakes.nouns import (
     NOW,
     SESSION,
@@ -45,6 +43,7 @@ from tests.fakes.nouns import (
     a_node,
     a_project,
     a_prompt,
+    a_recording,
     a_run,
     a_session,
     a_task,
@@ -115,12 +114,7 @@ SINCE: dict[str, list[Noun]] = {
     "0003": [
         a_copy(),
         a_chat(),
-        Recording(
-            id=TerminalId("t-0000aaaa"),
-            workspace_id=WorkspaceId("wabcdefg"),
-            state=RecordingState.WANTED,
-            created_at=NOW,
-        ),
+        a_recording(),
         Preview(
             id="wabcdefg:5173",
             workspace_id=WorkspaceId("wabcdefg"),

@@ -4,7 +4,6 @@ from typing import TypeGuard
 
 import pytest
 
-from core.ids import TerminalId, WorkspaceId
 from core.node import NodeState
 from core.order import NodeOrder
 from core.plan.step import Planned
@@ -26,6 +25,7 @@ from tests.fakes.nouns import (
     a_link,
     a_node,
     a_project,
+    a_recording,
     a_terminal,
     a_workspace,
     an_answer,
@@ -179,12 +179,7 @@ def test_a_tab_that_is_closed_after_the_end_is_forgotten_by_the_node_once() -> N
 
 
 def recorded(state: RecordingState) -> Recording:
-    return Recording(
-        id=TerminalId("t-0000aaaa"),
-        workspace_id=WorkspaceId("wabcdefg"),
-        state=state,
-        created_at=at(1),
-    )
+    return a_recording(state=state, created_at=at(1))
 
 
 RAN = an_answer("t-0000aaaa/open")
