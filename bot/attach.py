@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 from bot.client import Client, ServerError
-from bot.meant import workspace_meant
 from core.errors import NotFoundError, OutsideError, UserError
 from core.viewing import (
     BEAT_S,
@@ -51,20 +50,19 @@ CLEAN = PLAIN + b"\x1b[H\x1b[2J"
 
 
 async def chosen(
-    client: Client, what: str, *, terminal: str | None, new: bool
+    client: Client, workspace: str, *, terminal: str | None, new: bool
 ) -> Mapping[str, Any]:
     """Return the terminal that is meant: a named one, a new one, or the first that is open.
 
     Args:
         client: The way to the server.
-        what: A task, whose workspace is meant, or a workspace.
+        workspace: Where it is.
         terminal: Id or title of a tab.
         new: Open another shell in any case.
 
     Raises:
         UserError: There is none, and the sentence says which there are.
     """
-    workspace = await workspace_meant(client, what)
     if not new:
         tabs = (await client.get("workspaces", workspace, "terminals"))["terminals"]
         if terminal is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from bot.conversation import Conversation
 from bot.deciding import check, existing, write
 from bot.keeping import KeepingCommands
-from bot.lifecycle import OVER, gone
+from bot.lifecycle import OVER, gone, not_ready
 from bot.workspaces import title_of
 from core.access import Person
 from core.chat import Chat, activity
@@ -62,10 +62,7 @@ class ChatCommands(KeepingCommands):
         if found.state in OVER:
             raise gone(found)
         if found.state not in _THERE:
-            raise UserError(
-                f"{workspace} is {found.state}. Open the chat when it is ready.",
-                code="workspace_not_ready",
-            )
+            raise not_ready(found)
         number = TaskId(f"T-{await self.store.next_number('task')}")
         tabs = await self.store.find(Chat, workspace_id=workspace, is_closed=False)
         now, title = self.clock.now(), title_of(text.splitlines()[0]) or "Chat"

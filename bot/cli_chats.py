@@ -3,7 +3,7 @@
 
 import click
 
-from bot.cli_tools import as_json, ask, say_json
+from bot.cli_tools import as_json, ask, in_workspace, say_json
 
 
 @click.group()
@@ -12,7 +12,7 @@ def chat() -> None:
 
 
 @chat.command("list")
-@click.argument("workspace_id", metavar="WORKSPACE")
+@in_workspace
 @as_json
 def list_chats(workspace_id: str, *, json_wanted: bool) -> None:
     """List the conversations of a workspace: its task's, then its chats.
@@ -31,7 +31,7 @@ def list_chats(workspace_id: str, *, json_wanted: bool) -> None:
 
 
 @chat.command("new")
-@click.argument("workspace_id", metavar="WORKSPACE")
+@in_workspace
 @click.argument("text")
 @as_json
 def new_chat(workspace_id: str, text: str, *, json_wanted: bool) -> None:

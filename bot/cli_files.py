@@ -10,7 +10,7 @@ from urllib.parse import quote_from_bytes
 
 import click
 
-from bot.cli_tools import as_json, ask, say_json
+from bot.cli_tools import as_json, ask, in_workspace, say_json
 from core.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ STANDARD = "-"
 
 
 @click.command()
-@click.argument("workspace_id", metavar="ID")
+@in_workspace
 @click.argument("file", metavar="FILE")
 @click.argument("path", metavar="[PATH]", required=False, default="")
 @click.option("--replace", is_flag=True, help="Also over a file that is there.")
@@ -50,7 +50,7 @@ def put(workspace_id: str, file: str, path: str, *, replace: bool, json_wanted: 
 
 
 @click.command()
-@click.argument("workspace_id", metavar="ID")
+@in_workspace
 @click.argument("path", metavar="PATH")
 @click.argument("file", metavar="[FILE]", required=False, default="")
 @click.option("--replace", is_flag=True, help="Also over a file that is here.")
@@ -91,7 +91,7 @@ def get(workspace_id: str, path: str, file: str, *, replace: bool, json_wanted: 
 
 
 @click.command()
-@click.argument("workspace_id", metavar="ID")
+@in_workspace
 @click.argument("port", type=click.IntRange(1, 65535))
 @click.option("--hours", type=click.IntRange(1, 168), default=24, show_default=True)
 @as_json
@@ -111,7 +111,7 @@ def share(workspace_id: str, port: int, *, hours: int, json_wanted: bool) -> Non
 
 
 @click.command("open-to")
-@click.argument("workspace_id", metavar="ID")
+@in_workspace
 @click.argument("port", type=click.IntRange(1, 65535))
 @click.argument("audience", type=click.Choice(["owner", "project"]))
 @as_json

@@ -1,19 +1,13 @@
 """`samovar workspace new|stop|restart|rebuild|delete` and `samovar rescue`."""
 # ruff: noqa: PLC0415  a command imports what it needs when it runs: help must come at once
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
 from bot.cli_machines import workspace
-from bot.cli_tools import as_json, ask, say_json
-from bot.meant import workspace_meant
-
-if TYPE_CHECKING:
-    from bot.client import Client
-
-which = click.argument("what", metavar="ID|TASK")
+from bot.cli_tools import as_json, ask, in_workspace, say_json
 
 
 @workspace.command("new")
@@ -40,78 +34,65 @@ def _say_made(made: Mapping[str, Any], *, json_wanted: bool) -> None:
     click.echo(f"It is being made. Then: samovar attach {made['id']}", err=True)
 
 
-def _asked(what: str, verb: str, said: Callable[[str], str], *, json_wanted: bool) -> None:
-    async def work(client: "Client") -> str:
-        meant = await workspace_meant(client, what)
-        if verb == "delete":
-            await client.delete("workspaces", meant)
-        else:
-            await client.post("workspaces", meant, verb)
-        return meant
-
-    meant = ask(work)
-    if json_wanted:
-        say_json({"workspace_id": meant})
+def _asked(workspace_id: str, verb: str, said: str, *, json_wanted: bool) -> None:
+    if verb == "delete":
+        ask(lambda client: client.delete("workspaces", workspace_id))
     else:
-        click.echo(said(meant), err=True)
+        ask(lambda client: client.post("workspaces", workspace_id, verb))
+    if json_wanted:
+        say_json({"workspace_id": workspace_id})
+    else:
+        click.echo(f"{workspace_id} {said}", err=True)
 
 
 @workspace.command()
-@which
+@in_workspace
 @as_json
-def stop(what: str, *, json_wanted: bool) -> None:
+def stop(workspace_id: str, *, json_wanted: bool) -> None:
     """Save all that is in a workspace and let its machine go.
 
     Exit status: 0 it stops, 1 there is none, a run works in it or you may not, 3 Samovar is not
     running here.
     """
-    _asked(
-        what,
-        "stop",
-        lambda meant: f"{meant} stops: saved first. Back with: samovar workspace restart {meant}",
-        json_wanted=json_wanted,
-    )
+    said = f"stops: saved first. Back with: samovar workspace restart {workspace_id}"
+    _asked(workspace_id, "stop", said, json_wanted=json_wanted)
 
 
 @workspace.command()
-@which
+@in_workspace
 @as_json
-def restart(what: str, *, json_wanted: bool) -> None:
+def restart(workspace_id: str, *, json_wanted: bool) -> None:
     """Put a stopped workspace back, with everything that was in it.
 
     Exit status: 0 it starts, 1 there is none, it runs already or you may not, 3 Samovar is not
     running here.
     """
-    _asked(what, "restart", lambda meant: f"{meant} starts again.", json_wanted=json_wanted)
+    _asked(workspace_id, "restart", "starts again.", json_wanted=json_wanted)
 
 
 @workspace.command()
-@which
+@in_workspace
 @as_json
-def rebuild(what: str, *, json_wanted: bool) -> None:
+def rebuild(workspace_id: str, *, json_wanted: bool) -> None:
     """Make the container of a workspace anew; its files stay.
 
     Exit status: 0 it is made anew, 1 there is none, it is not ready, a run works in it or you may
     not, 3 Samovar is not running here.
     """
-    _asked(what, "rebuild", lambda meant: f"{meant} is made anew.", json_wanted=json_wanted)
+    _asked(workspace_id, "rebuild", "is made anew.", json_wanted=json_wanted)
 
 
 @workspace.command("delete")
-@which
+@in_workspace
 @as_json
-def delete_workspace(what: str, *, json_wanted: bool) -> None:
+def delete_workspace(workspace_id: str, *, json_wanted: bool) -> None:
     """Remove a workspace that no run works in; a copy of its work is made first.
 
     Exit status: 0 it goes, 1 there is none, a run works in it or you may not, 3 Samovar is not
     running here.
     """
-    _asked(
-        what,
-        "delete",
-        lambda meant: f"{meant} goes. Its copy will be in: samovar rescue list",
-        json_wanted=json_wanted,
-    )
+    said = "goes. Its copy will be in: samovar rescue list"
+    _asked(workspace_id, "delete", said, json_wanted=json_wanted)
 
 
 @click.group()

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from bot.cli_files import get, open_to, put, share
-from bot.cli_tools import as_json, ask, say_json
+from bot.cli_tools import as_json, ask, in_workspace, say_json
 from core.errors import UserError
 
 TOKEN_VARIABLE = "SAMOVAR_JOIN_TOKEN"  # noqa: S105  the name of a variable
@@ -152,7 +152,7 @@ def list_workspaces(*, json_wanted: bool) -> None:
 
 
 @workspace.command()
-@click.argument("workspace_id", metavar="ID")
+@in_workspace
 @as_json
 def show(workspace_id: str, *, json_wanted: bool) -> None:
     """Show one workspace: state, steps, notes, what listens in it.
@@ -193,7 +193,7 @@ for command in (put, get, share, open_to):
 
 
 @workspace.command()
-@click.argument("workspace_id", metavar="ID")
+@in_workspace
 @as_json
 def log(workspace_id: str, *, json_wanted: bool) -> None:
     """Print the newest build log of a workspace.
@@ -211,7 +211,7 @@ def log(workspace_id: str, *, json_wanted: bool) -> None:
 
 
 @workspace.command("link")
-@click.argument("workspace_id", metavar="ID")
+@in_workspace
 @as_json
 def workspace_link(workspace_id: str, *, json_wanted: bool) -> None:
     """Print a link that opens a workspace's terminals in a browser, once, within a minute.

@@ -59,16 +59,21 @@ async def _open(client: "Client", task_id: str, when: str) -> dict[str, Any]:
 
 
 async def _opened(client: "Client", terminal: dict[str, Any]) -> dict[str, Any]:
-    """Return a terminal that waits no more.
+    """Return a terminal that waits no more. A control plane that is away is waited for too.
 
     Raises:
         UserError: Its tab was closed meanwhile.
     """
     import asyncio
 
+    from bot.client import ServerError
+
     while terminal["state"] == "waiting":
         await asyncio.sleep(LOOK_S)
-        tabs = await client.get("workspaces", terminal["workspace_id"], "terminals")
+        try:
+            tabs = await client.get("workspaces", terminal["workspace_id"], "terminals")
+        except ServerError:
+            continue
         there = [tab for tab in tabs["terminals"] if tab["id"] == terminal["id"]]
         if not there:
             raise UserError("The agent's conversation stays with its thread: nobody waits for it.")

@@ -60,6 +60,9 @@ def new(
         say_json(heard)
     elif heard["task_id"]:
         click.echo(heard["task_id"])
+    if heard["said"] and not heard["task_id"]:
+        click.echo("On the command line: ask again with --project NAME.", err=True)
+        sys.exit(1)
 
 
 async def _watched(client: "Client", task_id: str, *, quiet: bool) -> dict[str, Any]:

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bot.cli_tools import as_json, ask, say_json
+from bot.cli_tools import as_json, ask, in_workspace, say_json
 
 if TYPE_CHECKING:
     from bot.client import Client
 
 
 @click.command()
-@click.argument("what", metavar="TASK|WORKSPACE")
+@in_workspace
 @click.option("--terminal", metavar="ID", help="A tab, by its id or its title.")
 @click.option("--new", is_flag=True, help="Open another shell.")
 @click.option("--read-only", is_flag=True, help="Look, and type nothing.")
-def attach(what: str, *, terminal: str | None, new: bool, read_only: bool) -> None:
+def attach(workspace_id: str, *, terminal: str | None, new: bool, read_only: bool) -> None:
     """Open a shell of a workspace in this terminal.
 
     It is the first one that is open there, else a new one. Ctrl-] twice lets go of it; it goes
@@ -33,7 +33,7 @@ def attach(what: str, *, terminal: str | None, new: bool, read_only: bool) -> No
         from bot.attach import attach as show
         from bot.attach import chosen
 
-        found = await chosen(client, what, terminal=terminal, new=new)
+        found = await chosen(client, workspace_id, terminal=terminal, new=new)
         return await show(client, found, read_only=read_only)
 
     sys.exit(ask(work))
@@ -45,7 +45,7 @@ def terminal() -> None:
 
 
 @terminal.command("list")
-@click.argument("workspace_id", metavar="WORKSPACE")
+@in_workspace
 @as_json
 def list_terminals(workspace_id: str, *, json_wanted: bool) -> None:
     """List the terminals of a workspace.
@@ -73,7 +73,7 @@ def list_terminals(workspace_id: str, *, json_wanted: bool) -> None:
 
 
 @terminal.command("open")
-@click.argument("workspace_id", metavar="WORKSPACE")
+@in_workspace
 @click.option("--title", default="", help="What its tab shows; else Shell and a number.")
 @as_json
 def open_terminal(workspace_id: str, *, title: str, json_wanted: bool) -> None:

@@ -2,10 +2,13 @@
 # ruff: noqa: PLC0415  a command imports what it needs when it runs: help must come at once
 
 import json
+import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import click
+
+from core.errors import UserError
 
 if TYPE_CHECKING:
     from bot.client import Client
@@ -15,6 +18,27 @@ R = TypeVar("R")
 as_json = click.option(
     "--json", "json_wanted", is_flag=True, help="Print one JSON document on stdout."
 )
+
+
+_TASK = re.compile(r"[Tt]-\d+")
+
+
+def _meant(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    """Return the workspace's own name, also for the name of its task.
+
+    Raises:
+        UserError: The task has none.
+    """
+    if not _TASK.fullmatch(value):
+        return value
+    task = value.upper()
+    found = ask(lambda client: client.get("tasks", task))["card"]["workspace_id"]
+    if not found:
+        raise UserError(f"{task} has no workspace. Reply in its thread to give it one.")
+    return str(found)
+
+
+in_workspace = click.argument("workspace_id", metavar="WORKSPACE|TASK", callback=_meant)
 
 
 def ask(work: "Callable[[Client], Awaitable[R]]") -> R:

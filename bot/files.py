@@ -79,6 +79,8 @@ class FileCommands:
         """See `Commands.put_file`."""
         check(actor, "steer")
         known = await existing(self.store, Workspace, workspace, "workspace")
+        if not known.node_id:
+            raise not_ready(known)
         wanted = PutFile(
             ticket="", workspace=workspace, path=path, size_bytes=size_bytes, replaces=replaces
         )

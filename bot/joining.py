@@ -45,11 +45,13 @@ def join(url: str, token: Callable[[], str], limits: Sequence[str]) -> NoReturn:
 
 def _settings(outfit: setup.Outfit) -> dict[str, str]:
     """Return what the node agent reads at its start, so that it also runs without us."""
+    musl = {"claude_musl": str(outfit.claude_musl)} if outfit.claude_musl else {}
     return {
         "docker_host": outfit.docker_host,
         "node_js": str(outfit.node),
         "devcontainer_js": str(outfit.devcontainer_js),
         "claude": str(outfit.claude),
+        **musl,
     }
 
 

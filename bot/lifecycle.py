@@ -49,7 +49,8 @@ class Asked:
 
 def gone(workspace: Workspace) -> UserError:
     """Return what is said of a workspace that is gone."""
-    return UserError(replies.gone_workspace(workspace.id, workspace.branch), code="workspace_gone")
+    sentence = replies.gone_workspace(workspace.id, workspace.branch, workspace.task_id)
+    return UserError(sentence, code="workspace_gone")
 
 
 def not_ready(workspace: Workspace) -> UserError:

@@ -42,7 +42,7 @@ def not_allowed(verb: str) -> str:
     """Say that the person's role does not let them do it."""
     if verb == "manage":
         return "You may not manage here. Only administrators may: ask one of them."
-    return f"You may not {verb} here. Ask an administrator to make you a member."
+    return f"You may not {verb} here. Ask whoever runs Samovar."
 
 
 def answered_before(by: str, answer: str) -> str:
@@ -131,17 +131,18 @@ def not_in_checkout(path: str) -> str:
     return f"{path:.200} is not in the workspace's checkout. Open a terminal to look at it."
 
 
-def gone_workspace(workspace: str, branch: str) -> str:
+def gone_workspace(workspace: str, branch: str, task: str) -> str:
     """Say that a workspace is gone, and where its work is."""
+    reply = f" Or reply in the thread of {task}." if task else ""
     return (
-        f"Workspace {workspace} is gone: what was pushed is on the branch {branch}, and its rescue "
-        "copy is in `samovar rescue list`. Reply in the thread of its task to go on in a new one."
+        f"Workspace {workspace} was deleted. What was pushed is on the branch {branch}. For 30 "
+        f"days its copy is in `samovar rescue list`; restoring it makes a new workspace.{reply}"
     )
 
 
 def workspace_busy(workspace: str) -> str:
     """Say that a run works in a workspace."""
-    return f"A run works in {workspace}. Stop it first."
+    return f"A run works in {workspace}. Stop its task first, or wait for its end."
 
 
 def workspace_not_ready(workspace: str, state: str) -> str:
@@ -168,8 +169,8 @@ def workspace_asked(what: str, workspace: str) -> str:
         "`restart workspace` or a reply puts it back.",
         "restart": f"Workspace {workspace} starts again, with everything that was in it.",
         "rebuild": f"The container of workspace {workspace} is made anew. Its files stay.",
-        "delete": f"Workspace {workspace} goes. A copy of its work is made first and kept for a "
-        "while: `samovar rescue list`.",
+        "delete": f"Workspace {workspace} goes. A copy of its work is made first and kept for "
+        "30 days: `samovar rescue list`.",
     }[what]
 
 
@@ -242,7 +243,8 @@ def no_preview(code: str, workspace: str, port: int) -> str:
 _NOT_PUT = {
     "bad_name": "{path} is no name for a file: give one of at most 255 bytes that is not a folder.",
     "no_such_file": "There is no folder for {path} in the workspace. Make it in a terminal first.",
-    "file_exists": "{path} is there already and was left as it is. Say so if it is to be replaced.",
+    "file_exists": "{path} is there already and was left as it is. To replace it, send it again "
+    "with --replace or choose *Replace*; or take another name.",
     "not_a_file": "{path} is there and is no file. Choose another name.",
     "disk_full": "The disk of the node has no room for {path}; nothing was written. Delete what is "
     "not needed there, then send it again.",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import structlog
 import uvicorn
+import uvloop
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED, JobExecutionEvent
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from starlette.types import ASGIApp
@@ -73,7 +74,7 @@ def serve(config_path: Path | None) -> None:
             install=False,
             progress=lambda line: log.info("setup.progress", line=line),
         )
-        asyncio.run(_serve(config, outfit))
+        uvloop.run(_serve(config, outfit))
 
 
 async def _serve(config: Config, outfit: setup.Outfit) -> None:

@@ -9,7 +9,7 @@ REASONS: Mapping[str, str] = {
     "cancelled": "Stopped as you asked. Reply in this thread to go on.",
     "chat_closed": "The chat was closed. What was done in it is in the workspace; reply to go on.",
     "chat_without_workspace": "The workspace of this chat was stopped or taken away. "
-    "Open a new chat in one that is ready.",
+    "Restart it on its page, and open another chat there.",
     "no_node": "No machine became ready in time. Look at `samovar node list`, "
     "then reply `try again`.",
     "node_lost": "The machine has not answered for too long. What was not pushed is still on it "
@@ -29,8 +29,9 @@ REASONS: Mapping[str, str] = {
     "reply to go on.",
     "session_failed": "The coding agent could not be started. Look at `samovar doctor`, "
     "then reply `try again`.",
-    "authentication_failed": "The model refused our key. An administrator must set a valid "
-    "ANTHROPIC_API_KEY; then reply `try again`.",
+    "authentication_failed": "The model refused: our key is missing or wrong, or the model has no "
+    "price in the settings. The last turn on the task's page has its words; an administrator mends "
+    "it, then reply `try again`.",
     "billing_error": "The model's account has no credit or the budget is used up. "
     "Raise it, then reply to go on.",
     "usage_limit_reached": "The model's usage limit is reached. Reply to go on once it is free "

@@ -34,7 +34,8 @@ class Refusal:
 UNKNOWN_TOKEN = Refusal(
     status=403,
     kind="permission_error",
-    message="This workspace token is unknown or revoked. The workspace has probably ended.",
+    message="No run works in this workspace now, so there is no budget to spend. Reply in its "
+    "task's thread, or open a chat.",
 )
 NOT_SERVED = Refusal(
     status=404,

@@ -154,7 +154,9 @@ class PushGate:
         grant = await self._grants.grant(_token(header))
         if grant is None:
             raise DeniedError(
-                403, "This workspace may not push: its token is unknown or was revoked."
+                403,
+                "Nothing can be pushed from here now: no run works in this workspace. Reply in its "
+                "task's thread; what is committed goes out with that run.",
             )
         wanted = RepoRef(owner=request.path_params["owner"], name=request.path_params["name"])
         if str(wanted).lower() != str(grant.repository).lower():

@@ -16,7 +16,7 @@ from adapters.web import render
 from adapters.web.api import Injected
 from adapters.web.auth import Actor, Door
 from adapters.web.hosts import Hosts
-from adapters.web.problems import DeletedError
+from adapters.web.problems import HOME, DeletedError
 from core.access import Person
 from core.errors import UserError
 from core.ids import WorkspaceId
@@ -72,7 +72,8 @@ async def enter_signed_in(
     """Go to a workspace's terminals."""
     workspace = await commands.workspace(actor, WorkspaceId(workspace_id))
     if workspace.state in {"deleting", "gone"}:
-        raise DeletedError(f"Workspace {workspace.id} was deleted. Reply in its task's thread.")
+        request.scope[HOME] = ("/copies", "Rescue copies")
+        raise DeletedError.of(workspace)
     doors: Doors = request.app.state.doors
     return over_to(request, workspace.id, await doors.hand_over(actor, workspace.id))
 

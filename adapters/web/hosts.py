@@ -120,7 +120,12 @@ class ByHost:
             await self.app(scope, receive, send)
         else:
             home = {HOME: (f"{self.hosts.public_url}/", self.hosts.public_url)}
-            answer = refusal({**scope, **home}, 421, "unknown_host", "Samovar is elsewhere:")
+            answer = refusal(
+                {**scope, **home},
+                421,
+                "unknown_host",
+                f"Samovar is at {self.hosts.public_url}, not under this name.",
+            )
             await answer(scope, receive, send)
 
     def _is_for_all(self, path: str) -> bool:

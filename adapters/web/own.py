@@ -117,10 +117,8 @@ async def _present(request: HTTPConnection) -> WorkspaceView:
     commands: Commands = request.app.state.commands
     found = await commands.workspace(READER, workspace)
     if found.state in {"deleting", "gone"}:
-        raise DeletedError(
-            f"Workspace {workspace} was deleted. What was pushed from it is on the code host; "
-            "reply in its task's thread, and the task goes on in a new workspace."
-        )
+        request.scope[HOME] = (f"{request.app.state.hosts.public_url}/copies", "Rescue copies")
+        raise DeletedError.of(found)
     if found.state == "stopped":
         at = f"{request.app.state.hosts.public_url}/workspaces/{workspace}"
         request.scope[HOME] = (at, "Restart it on its page")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from core.ids import TaskId
+from core.ids import TaskId, WorkspaceId
 from core.ledger import NAMES, Spread, Start, spread
 
 WIDTH, HEIGHT, EDGE = 320, 96, 6
@@ -16,6 +16,7 @@ class Dot:
 
     x: float
     y: float
+    workspace: WorkspaceId
     task: TaskId
     took_s: float
     is_recovered: bool
@@ -66,6 +67,7 @@ def _plot(
         Dot(
             x=round(EDGE + index * step, 1),
             y=y(took),
+            workspace=start.workspace,
             task=start.task,
             took_s=took,
             is_recovered=start.is_recovered,

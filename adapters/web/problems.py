@@ -20,6 +20,7 @@ from core.errors import (
     QuotaError,
     UserError,
 )
+from core.ports.commands import WorkspaceView
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +46,15 @@ class DeletedError(UserError):
     """There was such a thing, and there will not be again."""
 
     code = "deleted"
+
+    @classmethod
+    def of(cls, workspace: WorkspaceView) -> "DeletedError":
+        """Say where the work of a deleted workspace is."""
+        reply = f" Or reply in the thread of {workspace.task_id}." if workspace.task_id else ""
+        return cls(
+            f"Workspace {workspace.id} was deleted. For 30 days its copy is among the rescue "
+            f"copies; restoring it makes a new workspace.{reply}"
+        )
 
 
 class StoppedError(UserError):

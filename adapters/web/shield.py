@@ -80,7 +80,10 @@ class Shield:
         if headers.get("origin") == self.origin:
             return None
         return refusal(
-            scope, 403, "wrong_origin", f"Changes are taken from {self.origin} only. Open it there."
+            scope,
+            403,
+            "wrong_origin",
+            f"Changes are taken from {self.origin} only. Open that address and do it there.",
         )
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
+import uvloop
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -54,7 +55,7 @@ def demo(*, once: bool, as_json: bool, port: int, install: bool) -> int:
         outfit = setup.ensure(names, state=state_dir(), install=install, progress=_progress)
         sources = sample.fetch(sample.INFLECTION, state_dir() / "samples")
         try:
-            return asyncio.run(_demo(outfit, sources, once=once, as_json=as_json, port=port))
+            return uvloop.run(_demo(outfit, sources, once=once, as_json=as_json, port=port))
         except KeyboardInterrupt:
             return 0
 

@@ -48,7 +48,7 @@ from pathlib import Path
 from bot import service
 from bot.config import Config, GithubConfig, LocalConfig, ServerConfig, WorkspaceConfig
 from bot.setup import Outfit
-import asyncio
+import uvloop
 state, key, port = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 config = Config(
     state=state,
@@ -57,7 +57,7 @@ config = Config(
     local=LocalConfig(enabled=False),
     workspace=WorkspaceConfig(image="base"),
 )
-asyncio.run(service._serve(config, Outfit(parts={})))
+uvloop.run(service._serve(config, Outfit(parts={})))
 """
 
 

@@ -48,10 +48,10 @@ def programs(folder: Path) -> list[str]:
     return [words for above, words in found.values() if above not in found]
 
 
-async def session(samovar: Served, screen: Screen, *words: str) -> None:
+async def start(samovar: Served, screen: Screen, *words: str) -> None:
     config = ("--config", str(samovar.folder / "config.toml"))
     await screen.start(
-        *(PROGRAM, *config, "session", *words),
+        *(PROGRAM, *config, *words),
         env={"SAMOVAR_STATE": str(samovar.stage.config.state)},
     )
 
@@ -117,17 +117,25 @@ async def kill_agent(samovar: Served) -> None:
     await until(lambda: process.find(node) not in {None, pid}, within_s=60)
 
 
-@pytest.mark.parametrize("kills", [False, True], ids=["calm", "the node agent is killed"])
+async def kill(samovar: Served, victim: str) -> None:
+    match victim:
+        case "node agent":
+            await kill_agent(samovar)
+        case "control plane":
+            await samovar.kill()
+            await samovar.start()
+
+
+@pytest.mark.parametrize("victim", ["nobody", "node agent", "control plane"])
 async def test_w7_g6_a_person_goes_on_in_a_terminal_and_gives_it_back(
-    samovar: Served, screen: Screen, tmp_path: Path, kills: bool
+    samovar: Served, screen: Screen, tmp_path: Path, victim: str
 ) -> None:
     view = await held(samovar)
     task = view["card"]["task_id"]
-    await session(samovar, screen, "open", task, "--wait")
+    await start(samovar, screen, "session", "open", task, "--wait")
     await screen.shows("Waiting until it is idle")
     assert await state(samovar, task) == "waiting"
-    if kills:
-        await kill_agent(samovar)
+    await kill(samovar, victim)
     await samovar.go_on()
     await sees(screen, "Really.")
     assert await state(samovar, task) == "open"
@@ -136,8 +144,7 @@ async def test_w7_g6_a_person_goes_on_in_a_terminal_and_gives_it_back(
     assert card["holder"]["text"].startswith("in the terminal since")
     said = prompt("Also this", writing("chat"))
     await samovar.post("tasks", task, "replies", text=said)
-    if kills:
-        await kill_agent(samovar)
+    await kill(samovar, victim)
     await types(screen, prompt("Typed here", [step(say("I hear you."))]))
 
     async def is_imported() -> bool:
@@ -151,8 +158,7 @@ async def test_w7_g6_a_person_goes_on_in_a_terminal_and_gives_it_back(
     assert len(programs(tmp_path)) == 1, programs(tmp_path)
     await types(screen, "/exit")
     assert await screen.ended() == 0
-    if kills:
-        await kill_agent(samovar)
+    await kill(samovar, victim)
     card = await samovar.ended(task)
     assert card["result"]["outcome"] == "pull_request", card
     told = await events(samovar, view)
@@ -189,3 +195,37 @@ async def test_an_agent_is_interrupted_and_goes_on_after_it_is_given_back(
     assert words in str(samovar.stage.model.bodies[-1]["messages"])
     lines = (await samovar.get("tasks", task))["lines"]
     assert sum(words in line["text"] for line in lines) == 1
+
+
+async def test_w11_a_container_that_dies_takes_the_terminal_and_not_the_work(
+    samovar: Served, screen: Screen
+) -> None:
+    view = await held(samovar)
+    task = view["card"]["task_id"]
+    await start(samovar, screen, "session", "open", task, "--now")
+    await sees(screen, "Write it down")
+    for container in await samovar.stage.containers():
+        await samovar.stage.engine.client.containers.container(container).kill()
+    card = await samovar.ended(task)
+    print(card)
+    print(await screen.ended())
+    print(seen(screen))
+    raise AssertionError
+
+
+async def test_a_shell_warns_who_starts_the_agents_conversation_by_hand(
+    samovar: Served, screen: Screen
+) -> None:
+    view = await held(samovar)
+    await start(samovar, screen, "attach", view["card"]["task_id"])
+    await screen.shows("$", within_s=60)
+    screen.type(b"claude --version\r")
+    await screen.shows("(Claude Code)")
+    screen.type(b"claude --continue\r")
+    await sees(screen, f"the conversation {view['runs'][-1]['session_id']} is at work")
+    await sees(screen, 'press "Open in terminal"')
+    screen.type(b"exit 3\r")
+    assert await screen.ended() == 3
+    await samovar.go_on()
+    card = await samovar.ended(view["card"]["task_id"])
+    assert card["result"]["outcome"] == "pull_request", card

@@ -20,12 +20,14 @@ from typing import Any
 from adapters.store.database import Database
 from adapters.store.store import SqlStore
 from bot.config import ProjectConfig
+from core.chat import Chat
 from core.clocks import Clocks
 from core.decision import Decision, DecisionState
 from core.ids import NodeId, ProjectId, TaskId
 from core.limits import Limits
 from core.ports.commands import Heard, Words
 from core.task import Task
+from core.workspace import Workspace
 from tests.fakes import history_control, history_node
 from tests.fakes.history_world import (
     REPOSITORY,
@@ -61,8 +63,9 @@ class Act:
     """What somebody does so many seconds after a task was asked for.
 
     Attributes:
-        what: `say`, `stop`; `when_idle` and `again` belong to words.
+        what: `say`, `stop`, `chat`; `when_idle` and `again` belong to words.
         again: How often the words are delivered under the same key besides.
+        for_s: How long a chat stays open.
     """
 
     at_s: float
@@ -70,6 +73,7 @@ class Act:
     text: str = ""
     when_idle: bool = False
     again: int = 0
+    for_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +116,7 @@ class Plan:
         chance = random.Random(seed)
         scripts: dict[str, Script] = {}
         requests = tuple(_request(chance, n, scripts) for n in range(chance.choice((1, 1, 2, 3))))
+        requests = tuple(_with_chats(f"{seed}", one, scripts) for one in requests)
         blows = [
             Blow(at_s=chance.uniform(0.05, 2.5), on=chance.choice(("control", "node")))
             for _ in range(chance.randrange(4))
@@ -164,6 +169,22 @@ def _request(chance: random.Random, number: int, scripts: dict[str, Script]) -> 
         again=chance.choice((0, 0, 3)),
         acts=tuple(acts),
     )
+
+
+def _with_chats(seed: str, request: Request, scripts: dict[str, Script]) -> Request:
+    """Open chats beside a task; by a chance of its own, so that the rest of a seed stays."""
+    chance = random.Random(f"{seed} {request.key}")
+    chats = tuple(
+        Act(
+            at_s=chance.uniform(0.0, 3.0),
+            what="chat",
+            text=f"Look at it {_script(chance, scripts, f'{request.key}c{n}')}",
+            again=chance.choice((0, 0, 2)),
+            for_s=chance.uniform(0.0, 2.0),
+        )
+        for n in range(chance.choice((0, 0, 1, 2)))
+    )
+    return replace(request, acts=request.acts + chats)
 
 
 def _script(chance: random.Random, scripts: dict[str, Script], name: str) -> str:
@@ -434,10 +455,26 @@ class History:
             async with asyncio.TaskGroup() as group:
                 for _ in range(5):
                     group.create_task(self.call("stop", heard.task_id))
+        elif act.what == "chat":
+            await self._chat(act, key, heard)
         else:
             await self.say(
                 key, act.text, again=act.again, thread=heard.thread, when_idle=act.when_idle
             )
+
+    async def _chat(self, act: Act, key: str, heard: Heard) -> None:
+        """Open a chat in the task's workspace, unless none comes any more, and close it again."""
+        while not (places := await self.store.find(Workspace, task_id=heard.task_id)):
+            [task] = await self.store.find(Task, id=heard.task_id)
+            if task.state.is_over:
+                return
+            await asyncio.sleep(0.05)
+        for _ in range(1 + act.again):
+            opened = await self.call("new_chat", places[-1].id, act.text, key)
+            self.world.note(f"chat {key}: {opened}")
+        await asyncio.sleep(act.for_s)
+        for chat in await self.store.find(Chat, id=opened):
+            await self.call("close_chat", chat.id)
 
     async def _is_understood(self, heard: Heard) -> bool:
         return bool(await self.store.find(Task, id=heard.task_id))

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from adapters.store.schema import DEAD_LETTER, WORK
 from adapters.system import SystemClock
+from core.chat import Chat
 from core.decision import Decision, DecisionState
 from core.event import Event
 from core.message import Post, Said
@@ -106,8 +107,12 @@ async def _messages(history: History) -> AsyncIterator[str]:
         if count > 1:
             yield f"P1: {message} is stored {count} times"
     tasks = await history.store.find(Task)
-    if {task.id for task in tasks} != set(history.tasks.values()):
-        yield f"P1: {len(tasks)} tasks for {len(history.tasks)} requests"
+    chats = {chat.id for chat in await history.store.find(Chat)}
+    if {task.id for task in tasks} != set(history.tasks.values()) | chats:
+        yield f"P1: {len(tasks)} tasks for {len(history.tasks)} requests and {len(chats)} chats"
+    wanted = sum(act.what == "chat" for one in history.plan.requests for act in one.acts)
+    if len(chats) > wanted:
+        yield f"P1: {len(chats)} chats for {wanted} wishes"
 
 
 async def _posts(history: History) -> AsyncIterator[str]:

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import structlog
 import uvicorn
+import uvloop
 
 from adapters.store.store import open_store
 from bot.commands import BotCommands
@@ -26,7 +27,7 @@ from bot.wiring import Parts, wire
 from core.access import Person
 from core.clocks import Clocks
 from core.errors import ConflictError, UserError
-from core.ids import DecisionId, NodeId, TaskId, ThreadId
+from core.ids import DecisionId, NodeId, TaskId, ThreadId, WorkspaceId
 from core.limits import Limits
 from core.ports.chat import Outgoing
 from core.ports.commands import Words
@@ -120,6 +121,15 @@ class Ears:
                 case "stop":
                     await commands.stop(actor, TaskId(str(values[0])))
                     return "stopped"
+                case "new_chat":
+                    workspace, text, key = map(str, values)
+                    opened = await commands.new_chat(
+                        actor, WorkspaceId(workspace), text, surface=SURFACE, key=key
+                    )
+                    return opened.id
+                case "close_chat":
+                    await commands.close_chat(actor, TaskId(str(values[0])))
+                    return "closed"
                 case "answer":
                     decision, surface, answers = values
                     await commands.answer(
@@ -226,4 +236,4 @@ def log_to(path: str) -> None:
 def main(settings: Settings) -> None:
     """Run in the process of its own."""
     log_to(settings.log)
-    asyncio.run(live(settings))
+    uvloop.run(live(settings))

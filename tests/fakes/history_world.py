@@ -302,7 +302,8 @@ class World:
         await self._docker()
         for other in self.agents.values():
             is_same_place = other.order.workspace == order.workspace
-            if other.is_live and other.order.session != order.session and is_same_place:
+            is_beside = order.is_chat or other.order.is_chat or other.order.session == order.session
+            if other.is_live and is_same_place and not is_beside:
                 self.complain(f"T4: {order.run} starts while {other.order.run} works")
         known = self.agents.get(order.session)
         if known is None:

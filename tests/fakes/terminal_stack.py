@@ -16,6 +16,7 @@ from pathlib import Path
 
 import aiohttp
 import uvicorn
+import uvloop
 from starlette.applications import Starlette
 from starlette.routing import Mount, WebSocketRoute
 from starlette.websockets import WebSocket
@@ -115,7 +116,8 @@ def _process(target: object, *words: object) -> Generator[tuple[int, tuple[str, 
 
 
 def _run(target, pipe: Connection, *words) -> None:  # type: ignore[no-untyped-def]  # any process
-    asyncio.run(target(pipe, *words))
+    run = uvloop.run if target is _control else asyncio.run
+    run(target(pipe, *words))
 
 
 async def _told(pipe: Connection) -> None:

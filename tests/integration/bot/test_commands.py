@@ -57,7 +57,7 @@ async def test_a_workspace_at_work_is_not_removed(desk: Desk) -> None:
     root = await desk.person("root", "admin")
     run, _ = await desk.working(root)
     await desk.put(a_workspace(task_id=run.task_id, run_id=run.id))
-    with pytest.raises(UserError, match="Stop it first") as refused:
+    with pytest.raises(UserError, match="Stop its task first") as refused:
         await desk.commands.delete_workspace(root, WorkspaceId("wabcdefg"))
     assert refused.value.code == "busy"
     await desk.put(replace(await desk.store.get(Workspace, "wabcdefg"), run_id=None))

@@ -188,7 +188,7 @@ async def test_whoever_may_look_types_nothing(desk: Desk, ana: Person) -> None:
         desk.commands.change_terminal(eve, terminal, title="Mine"),
         desk.commands.close_terminal(eve, terminal),
     ):
-        with pytest.raises(ForbiddenError, match="make you a member"):
+        with pytest.raises(ForbiddenError, match="Ask whoever runs Samovar"):
             await asked
 
 

@@ -61,7 +61,7 @@ async def test_the_page_says_who_has_it_and_offers_what_can_be_done(
 ) -> None:
     at_work(site)
     view = site.commands.views[TASK]
-    for is_waiting, offered in ((True, ("Interrupt it now", "Leave it")),
+    for is_waiting, offered in ((True, ("Interrupt it now", "Do not open it")),
                                 (False, ("Show it", "Give it back"))):  # fmt: skip
         card = replace(view.card, holder=holder(is_waiting=is_waiting))
         site.commands.views[TASK] = replace(view, card=card)
