@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Error, Page, Response, async_playwright
 
 from tests.fakes.lacking import lacking
@@ -43,8 +44,16 @@ def loads_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Page, "goto", patient)
 
 
-@pytest.fixture
-async def chromium() -> AsyncIterator[Browser]:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let all tests here share a loop, which their browser needs."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def started() -> AsyncIterator[Browser]:
+    """One browser for all tests: starting one takes longer than most of them."""
     if not Path(CHROMIUM).exists():
         lacking(f"{CHROMIUM}; install chromium or set SAMOVAR_CHROMIUM")
     async with async_playwright() as playwright:
@@ -53,7 +62,15 @@ async def chromium() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
+async def chromium(started: Browser) -> AsyncIterator[Browser]:
+    """The browser, without anything of another test."""
+    yield started
+    for context in started.contexts:
+        await context.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
 async def site() -> AsyncIterator[Site]:
     """A site whose workspaces have terminals."""
     if xterm_folder() is None:

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, FrameLocator, Locator, Page, expect
 
 from core.access import Person
@@ -26,7 +27,7 @@ EXPECTED = "WebSocket connection|status of 4(0[0-9]|29)|net::ERR_"
 both = pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def opened(chromium: Browser, site: Site) -> AsyncIterator[Open]:
     """Give a way to open a workspace's page as a person on a new device."""
     complaints: list[str] = []
@@ -81,7 +82,7 @@ def tab(page: Page, name: str) -> Locator:
 
 async def asked(page: Page, words: str) -> None:
     """Open a chat with the button, by words and Enter."""
-    await page.get_by_role("button", name="New chat").click()
+    await page.get_by_role("button", name="New chat", exact=True).click()
     box = talk(page).get_by_label("Message")
     await box.fill(words)
     await box.press("Enter")
@@ -230,8 +231,8 @@ async def test_chats_are_renamed_moved_and_closed_like_shells(opened: Open, site
 
 async def test_a_chat_that_was_not_begun_is_thrown_away(opened: Open, site: Site) -> None:
     page = await opened()
-    await page.get_by_role("button", name="New chat").click()
-    await expect(talk(page).get_by_role("heading", name="New chat")).to_be_visible()
+    await page.get_by_role("button", name="New chat", exact=True).click()
+    await expect(talk(page).get_by_role("heading", name="New chat", exact=True)).to_be_visible()
     await page.get_by_role("button", name="Close New chat").click()
     await expect(page.locator(".tab-title")).to_have_text(["Shell 1"])
     assert site.commands.talks == {}
@@ -240,7 +241,7 @@ async def test_a_chat_that_was_not_begun_is_thrown_away(opened: Open, site: Site
 async def test_a_refusal_is_said_and_the_words_stay(opened: Open, site: Site) -> None:
     page = await opened()
     site.commands.fail_next["new_chat"] = QuotaError("There are 8 chats already. Close one first.")
-    await page.get_by_role("button", name="New chat").click()
+    await page.get_by_role("button", name="New chat", exact=True).click()
     box = talk(page).get_by_label("Message")
     await box.fill("One more")
     await box.press("Enter")
@@ -268,7 +269,7 @@ async def test_whoever_may_only_look_reads_and_has_no_box(opened: Open, site: Si
     looking = await opened(DESK, f"/#{chat}", a_person("viewer", "Vera"))
     await expect(talk(looking).locator(".line", has_text="Why?")).to_be_visible()
     await expect(talk(looking).get_by_label("Message")).to_be_hidden()
-    await expect(looking.get_by_role("button", name="New chat")).to_be_hidden()
+    await expect(looking.get_by_role("button", name="New chat", exact=True)).to_be_hidden()
 
 
 async def test_an_ended_chat_says_why_and_a_message_wakes_it(opened: Open, site: Site) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from core.access import Person
@@ -21,7 +22,7 @@ SPACE, OTHER = WorkspaceId("k3v9x203"), WorkspaceId("k3v9x204")
 Fresh = Callable[..., Any]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def fresh(chromium: Browser, site: Site) -> AsyncIterator[Fresh]:
     """Give a browser that nobody used, or that somebody is signed in with."""
     async with AsyncExitStack() as stack:

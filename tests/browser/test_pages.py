@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, ConsoleMessage, Page, expect
 
 from core.ids import TaskId
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.browser
 PHONE, DESK = (390, 844), (1280, 800)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def site() -> AsyncIterator[Site]:
     setup = Setup()
     await tell(setup.commands, setup.person)
@@ -31,7 +32,7 @@ async def site() -> AsyncIterator[Site]:
 Open = Callable[..., Any]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def opened(chromium: Browser, site: Site) -> AsyncIterator[Open]:
     """Give a way to open a page; at the end no page may have complained."""
     complaints: list[str] = []

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from bot.demo.script import say, step
@@ -30,7 +31,7 @@ FETCH = """async (url) => {
 }"""
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def samovar(tmp_path: Path) -> AsyncGenerator[Served]:
     async with served(tmp_path) as running:
         yield running
@@ -68,7 +69,7 @@ class Scene:
         await self.page.goto(f"{self.pages}/workspaces/{self.workspace}/previews/{port}")
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def scene(chromium: Browser, samovar: Served) -> Scene:
     task = await samovar.ask("Say hello", [step(say("Hello."))])
     await samovar.ended(task)

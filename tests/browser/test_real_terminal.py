@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, expect
 
 from bot.demo.script import say, step, use
@@ -20,7 +21,7 @@ pytestmark = [
 COMMIT = "echo 'made = 40 + 2' > made.py && git add made.py && git commit -qm 'Add made'"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def samovar(tmp_path: Path) -> AsyncGenerator[Served]:
     async with served(tmp_path) as running:
         yield running

@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from core.ids import SessionId, TaskId
@@ -14,7 +15,7 @@ from tests.fakes.web import Setup, Site, a_site, player_folder
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def page(chromium: Browser, site: Site) -> AsyncIterator[Page]:
     """A signed-in page that must not complain."""
     if player_folder() is None:

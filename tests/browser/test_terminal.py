@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, ConsoleMessage, Page, Route, expect
 
 from core.access import Person
@@ -34,7 +35,7 @@ EXPECTED = "WebSocket connection|status of 400|net::ERR_"
 """What a browser says of cut connections and of refusals, as asked, and of networks that change."""
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def opened(chromium: Browser, site: Site) -> AsyncIterator[Open]:
     """Give a way to open the terminals as a person on a new device."""
     complaints: list[str] = []
