@@ -152,18 +152,20 @@ class Workspaces:
             f"{saved.sha256}."
         )
 
-    async def delete(self, workspace: WorkspaceId) -> None:
+    async def delete(self, workspace: WorkspaceId, *, discard: bool = False) -> None:
         """Remove containers, volumes, overlay and files; gone already is fine.
 
-        Work that was not collected is kept in the rescue folder first.
+        Work that was not collected is kept in the rescue folder first, unless it is discarded.
 
         Raises:
             NodeError: `disk_full`, when there is no room for the copy; then nothing is lost.
         """
-        await self._insist(lambda: self._delete(workspace))
+        await self._insist(lambda: self._delete(workspace, discard=discard))
 
-    async def _delete(self, workspace: WorkspaceId) -> None:
+    async def _delete(self, workspace: WorkspaceId, *, discard: bool) -> None:
         async with self._locks[workspace]:
+            if discard:
+                self._rescue.is_over(self._layout.workspace(workspace))
             await self._remove(workspace)
         self._locks.pop(workspace, None)
 

@@ -268,10 +268,16 @@ class DropCopy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteWorkspace:
-    """Remove the container and the files. What was not published must have been bundled before."""
+    """Remove the container and the files. What was not published must have been bundled before.
+
+    Attributes:
+        discard: Whether a person gave up what is in it: then the node makes no copy of its own of
+            what nobody collected.
+    """
 
     KIND: ClassVar[str] = "delete_workspace"
     workspace: WorkspaceId
+    discard: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
