@@ -4,9 +4,9 @@ import asyncio
 import logging
 import socket
 import time
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -76,6 +76,8 @@ class Workspaces:
         self._engine = Engine(settings.docker_host)
         self._broker = Broker()
         self._locks: defaultdict[WorkspaceId, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._left: Counter[WorkspaceId] = Counter()
+        """How often each workspace was saved or removed."""
         cli = Devcontainer(settings, self._layout.scratch, self._engine)
         self._builder = Builder(
             settings=settings,
@@ -170,6 +172,7 @@ class Workspaces:
         self._locks.pop(workspace, None)
 
     async def _remove(self, workspace: WorkspaceId) -> None:
+        self._left[workspace] += 1
         self._broker.close(workspace)
         for container in await self._engine.belonging(workspace):
             await self._engine.remove(container)
@@ -285,11 +288,24 @@ class Workspaces:
         return await ports.connect(_first_process(await self._running(workspace)), port)
 
     async def put(self, wanted: PutFile, pipe: View) -> None:
-        """Write a file of a workspace; see `agent.upload`."""
-        known = self._record(wanted.workspace)
-        self._rescue.began(self._layout.workspace(wanted.workspace))
+        """Write a file of a workspace; see `agent.upload`.
+
+        Raises:
+            NodeError: As `put_file` does; `workspace_gone`; `workspace_stopped` if the workspace
+                was saved while the file came, as its copy does not have it.
+        """
+        known, left = self._record(wanted.workspace), self._left[wanted.workspace]
+
+        @asynccontextmanager
+        async def naming() -> AsyncGenerator[None]:
+            async with self._locks[wanted.workspace]:
+                if self._left[wanted.workspace] != left:
+                    raise NodeError("workspace_stopped", f"{wanted.workspace} stopped meanwhile.")
+                self._rescue.began(self._layout.workspace(wanted.workspace))
+                yield
+
         root = self._checkout(wanted.workspace)
-        await put_file(root, wanted, pipe, uid=known.uid, gid=known.gid)
+        await put_file(root, wanted, pipe, uid=known.uid, gid=known.gid, naming=naming)
 
     async def _running(self, workspace: WorkspaceId) -> dict[str, Any]:
         """Return what Docker says of a workspace's container, which runs."""
@@ -333,7 +349,9 @@ class Workspaces:
             found = record.load(self._layout.workspace(order.workspace))
             if found is None:
                 raise _gone(order.workspace)
-            return await self._saver.save(found)
+            saved = await self._saver.save(found)
+            self._left[order.workspace] += 1
+            return saved
 
     async def drop(self, order: DropCopy) -> None:
         """Remove a rescue copy that the control plane has; gone already is fine."""

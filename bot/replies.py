@@ -149,6 +149,8 @@ def workspace_not_ready(workspace: str, state: str) -> str:
     """Say that a workspace must be ready for what was asked."""
     if state == "stopped":
         return f"{workspace} is stopped. Restart it first."
+    if state == "stopping":
+        return f"{workspace} is stopping. Restart it when it is stopped."
     return f"{workspace} is not ready yet: it is {state}. Try again when it is."
 
 
@@ -251,6 +253,8 @@ _NOT_PUT = {
     "too_large": "{path} is larger than {limit}, the most that is taken. Send it in parts, or let "
     "the workspace fetch it.",
     "upload_cut": "Not all of {path} came, so nothing was written. Send it again.",
+    "workspace_stopped": "The workspace stopped while {path} came, so it was not written. Restart "
+    "the workspace, then send it again.",
     "workspace_gone": "The workspace is gone. Reply in its task's thread to go on in a new one.",
 }
 
