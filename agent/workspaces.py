@@ -131,9 +131,11 @@ class Workspaces:
             if known and known.is_ready and known.order.attempt >= order.attempt:
                 made = await self._wake(order.workspace)
             else:
+                told = () if known else await self._take_volumes(order)
                 made = await self._build(order, known)
-                made = replace(made, restored=(*made.restored, *aside))
+                made = replace(made, restored=(*made.restored, *aside, *told))
                 record.save(home, made)
+                self._layout.parked(order.workspace).unlink(missing_ok=True)
                 await self._listen(made)
                 with suppress(asyncio.QueueFull):
                     self._renewals.put_nowait(made)
@@ -143,6 +145,14 @@ class Workspaces:
         if known and known.is_ready:
             return await self._builder.build_again(order, known)
         return await self._builder.build(order, known)
+
+    async def _take_volumes(self, order: CreateWorkspace) -> tuple[str, ...]:
+        """Leave a workspace that comes back the volumes that it left here with its copy."""
+        left = record.copy_of(self._layout.parked(order.workspace))
+        if not left or left != order.restore:
+            await self._engine.remove_volumes(order.workspace)
+        names = (await self._engine.volumes(order.workspace)).values()
+        return tuple(f"The volume {name} is as it was." for name in names)
 
     async def _set_aside(self, known: Record) -> str:
         """Remove what lies in a workspace that went on elsewhere, and say where it is kept."""
@@ -154,33 +164,44 @@ class Workspaces:
             f"{saved.sha256}."
         )
 
-    async def delete(self, workspace: WorkspaceId, *, discard: bool = False) -> None:
+    async def delete(
+        self, workspace: WorkspaceId, *, discard: bool = False, keeps_volumes: bool = False
+    ) -> None:
         """Remove containers, volumes, overlay and files; gone already is fine.
 
         Work that was not collected is kept in the rescue folder first, unless it is discarded.
+        Volumes that are kept go when their time is over: see `agent.housekeeping`.
 
         Raises:
             NodeError: `disk_full`, when there is no room for the copy; then nothing is lost.
         """
-        await self._insist(lambda: self._delete(workspace, discard=discard))
+        await self._insist(
+            lambda: self._delete(workspace, discard=discard, keeps_volumes=keeps_volumes)
+        )
 
-    async def _delete(self, workspace: WorkspaceId, *, discard: bool) -> None:
+    async def _delete(self, workspace: WorkspaceId, *, discard: bool, keeps_volumes: bool) -> None:
         async with self._locks[workspace]:
             if discard:
                 self._rescue.is_over(self._layout.workspace(workspace))
-            await self._remove(workspace)
+            await self._remove(workspace, keeps_volumes=keeps_volumes)
         self._locks.pop(workspace, None)
 
-    async def _remove(self, workspace: WorkspaceId) -> None:
+    async def _remove(self, workspace: WorkspaceId, *, keeps_volumes: bool = False) -> None:
         self._left[workspace] += 1
         self._broker.close(workspace)
         for container in await self._engine.belonging(workspace):
             await self._engine.remove(container)
-        await self._engine.remove_belongings(workspace)
-        home = self._layout.workspace(workspace)
+        await self._engine.remove_networks(workspace)
+        home, parked = self._layout.workspace(workspace), self._layout.parked(workspace)
         await self._remove_images(home)
         await self._keep(home)
-        record.forget(home)  # A kill from here on leaves files that are nobody's work.
+        if keeps_volumes:
+            record.park(home, parked)
+        else:
+            await self._engine.remove_volumes(workspace)
+            parked.unlink(missing_ok=True)
+            record.forget(home)
+        # A kill from here on leaves files that are nobody's work.
         for target in (*home.glob("src/*"), *home.glob("checks/*/src/*")):
             await overlay.unmount(target)
         await asyncio.to_thread(files.remove, home)

@@ -167,9 +167,11 @@ def no_workspace(task: str) -> str:
 def workspace_asked(what: str, workspace: str) -> str:
     """Say what comes of a word about a workspace."""
     return {
-        "stop": f"Workspace {workspace} stops. All that is in it is saved first; "
-        "`restart workspace` or a reply puts it back.",
-        "restart": f"Workspace {workspace} starts again, with everything that was in it.",
+        "stop": f"Workspace {workspace} stops. Its repository's folder, conversations and "
+        "terminals' histories are saved first; `restart workspace` or a reply puts them back. The "
+        "home folder goes; volumes wait on its machine.",
+        "restart": f"Workspace {workspace} starts again, with its repository's folder, "
+        "conversations and terminals' histories.",
         "rebuild": f"The container of workspace {workspace} is made anew. Its files stay.",
         "delete": f"Workspace {workspace} goes. A copy of its work is made first and kept for "
         "30 days: `samovar rescue list`.",

@@ -283,3 +283,26 @@ async def test_g4_a_file_that_comes_while_its_workspace_is_saved_is_refused_or_i
     assert await refusal(late.__aexit__(None, None, None)) == "workspace_stopped"
     await world.workspaces.delete(ready.workspace)
     assert not list(world.layout.rescue.glob("*-uncollected.tar.gz"))
+
+
+async def test_n8_volumes_wait_on_the_node_for_the_copy_that_they_belong_to(
+    world: NodeWorld,
+) -> None:
+    mounts = ["type=volume,source=data,target=/data"]
+    config = json.dumps({"image": base_image(), "mounts": mounts})
+    ready = await world.create({".devcontainer.json": config})
+    await world.sh(ready, "echo 1 > /data/rows", user="root")
+    saved = await world.workspaces.save(world.saving(ready))
+    assert saved.left_out == ("data is a volume, which stays on its machine.",)
+    for _ in range(2):
+        await world.workspaces.delete(ready.workspace, keeps_volumes=True)
+    back = await world.workspaces.create(world.restoring(ready, saved.sha256))
+    assert "The volume data is as it was." in back.restored
+    assert (await world.sh(back, "cat /data/rows")).text == "1"
+
+    await world.sh(back, "echo more > more")
+    await world.workspaces.save(world.saving(back))
+    await world.workspaces.delete(ready.workspace, keeps_volumes=True)
+    older = await world.workspaces.create(world.restoring(ready, saved.sha256))
+    assert "The volume data is as it was." not in older.restored
+    assert (await world.sh(older, "ls /data")).text == "", "those were of another time"

@@ -243,7 +243,9 @@ class PlayedWorkspaces:
     async def drop(self, order: DropCopy) -> None:
         await self._world.begin("drop")
 
-    async def delete(self, workspace: WorkspaceId, *, discard: bool = False) -> None:
+    async def delete(
+        self, workspace: WorkspaceId, *, discard: bool = False, keeps_volumes: bool = False
+    ) -> None:
         await self._world.begin("delete, discarded" if discard else "delete")
         self._world.workspaces.pop(workspace, None)
         for process in self._world.processes.values():

@@ -423,3 +423,19 @@ async def test_a_workspace_that_changes_all_the_time_has_no_copy(
     assert (busy.value.code, count) == ("workspace_busy", 3)
     assert not list(forge.layout().rescue.glob("*"))
     assert not list(forge.layout().scratch.glob("*"))
+
+
+async def test_g4_a_repository_in_an_ignored_folder_is_kept_with_its_commits(forge: Forge) -> None:
+    site = await forge.check_out("w-1")
+    (site.tree / ".gitignore").write_text("vendor/\nnode_modules/\n")
+    (site.tree / "vendor/acme/node_modules/x").mkdir(parents=True)
+    (site.tree / "node_modules/x").mkdir(parents=True)
+    clone = site.tree / "vendor/acme/lib"
+    git(site.tree, "init", "--quiet", str(clone))
+    git(clone, "commit", "--quiet", "--allow-empty", "-m", "pushed nowhere")
+    fresh, said = await moved(forge, site)
+    assert "pushed nowhere" in git(fresh.tree / "vendor/acme/lib", "log", "--format=%s")
+    assert [line for line in said if "made again" in line] == [
+        "node_modules is ignored by git and can be made again.",
+        "vendor/acme/node_modules is ignored by git and can be made again.",
+    ]
