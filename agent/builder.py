@@ -300,7 +300,8 @@ class Builder:
 
     def _prepare(self, home: Path) -> None:
         """Make the folders and the token of a workspace, unless they are there."""
-        for folder in (home / "run", home / "logs", self._layout.scratch):
+        parked = self._layout.parked(WorkspaceId(home.name)).parent
+        for folder in (home / "run", home / "logs", self._layout.scratch, parked):
             folder.mkdir(parents=True, exist_ok=True)
         if not (home / "token").exists():
             files.write(home / "token", f"wst_{secrets.token_urlsafe(32)}")

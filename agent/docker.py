@@ -186,21 +186,31 @@ class Engine:
         with _translated(), _gone_is_fine():
             await self.client.images.delete(image)
 
-    async def remove_belongings(self, workspace: str) -> None:
-        """Remove the volumes and networks of a workspace that has no containers any more."""
+    async def remove_networks(self, workspace: str) -> None:
+        """Remove the networks of a workspace that has no containers any more."""
         prefix = f"samovar-{workspace}"
         with _translated():
             for network in await self.client.networks.list(filters={"name": [prefix]}):
                 if network["Name"].startswith(f"{prefix}_"):
                     with _gone_is_fine():
                         await (await self.client.networks.get(network["Id"])).delete()
+
+    async def volumes(self, workspace: str) -> Mapping[str, str]:
+        """Return a workspace's own volumes: what its repository calls them by Docker's names."""
+        prefix = f"samovar-{workspace}"
+        with _translated():
             listed = await self.client.volumes.list(  # type: ignore[no-untyped-call]
                 filters={"name": [prefix]}
             )
-            for volume in listed["Volumes"] or ():
-                if volume["Name"].startswith((f"{prefix}-", f"{prefix}_")):
-                    with _gone_is_fine():
-                        await _delete_volume(self.client, volume["Name"])
+        names = (str(volume["Name"]) for volume in listed["Volumes"] or ())
+        own = (name for name in names if name.startswith((f"{prefix}-", f"{prefix}_")))
+        return {name: name[len(prefix) + 1 :] for name in own}
+
+    async def remove_volumes(self, workspace: str) -> None:
+        """Remove the volumes of a workspace that has no containers any more."""
+        for name in await self.volumes(workspace):
+            with _translated(), _gone_is_fine():
+                await _delete_volume(self.client, name)
 
     async def bridge(self) -> str:
         """Return the address by which containers reach this host."""

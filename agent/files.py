@@ -58,6 +58,10 @@ class Layout:
         """Return where the rescue copy with this SHA-256 lies; see `agent/keep`."""
         return self.rescue / f"{plain(sha256)}.copy"
 
+    def parked(self, workspace: WorkspaceId) -> Path:
+        """Return the record of a stopped workspace whose volumes wait for it."""
+        return self.state / "parked" / f"{plain(workspace)}.json"
+
     @property
     def scratch(self) -> Path:
         """What may be deleted at any start."""

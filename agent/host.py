@@ -74,7 +74,9 @@ class WorkspaceKeeper(Protocol):
         """Remove a rescue copy; gone already is fine."""
         ...
 
-    async def delete(self, workspace: WorkspaceId) -> None:
+    async def delete(
+        self, workspace: WorkspaceId, *, discard: bool = False, keeps_volumes: bool = False
+    ) -> None:
         """Remove a workspace; gone already is fine."""
         ...
 
@@ -250,7 +252,9 @@ class Host:
         match body:
             case DeleteWorkspace():
                 await self._terminals.close_all(body.workspace)
-                await self._workspaces.delete(body.workspace)
+                await self._workspaces.delete(
+                    body.workspace, discard=body.discard, keeps_volumes=body.keeps_volumes
+                )
             case DropCopy():
                 await self._workspaces.drop(body)
             case OpenTerminal():

@@ -15,7 +15,7 @@ from agent.record import Record
 from agent.rescue import Rescue
 from agent.sessions import STARTED
 from agent.spool import Spool
-from core.ids import SessionId
+from core.ids import SessionId, WorkspaceId
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ class Housekeeping:
             self._copies,
             self._repositories,
             self._images,
+            self._volumes,
             self._sessions,
         )
         for job in jobs:
@@ -125,6 +126,17 @@ class Housekeeping:
             known = files.read_json(note) or {}
             if await self._engine.image(str(known.get("image"))) is None:
                 note.unlink(missing_ok=True)
+
+    async def _volumes(self) -> None:
+        """Remove the volumes of stopped workspaces that did not come back here."""
+        for parked in self._layout.state.glob("parked/*.json"):
+            workspace = WorkspaceId(parked.stem)
+            if self._layout.workspace(workspace).exists():
+                continue
+            if self._now() - parked.stat().st_ctime >= UNUSED_S:
+                await self._engine.remove_volumes(workspace)
+                parked.unlink(missing_ok=True)
+                log.info("volumes.forgotten", extra={"workspace": workspace})
 
     async def _sessions(self) -> None:
         there = self._layout.workspaces.glob("*/run/s/*")

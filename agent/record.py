@@ -1,11 +1,14 @@
 """What a node remembers of a workspace, on disk so that a restart finds it."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent import files
 from core.ids import WorkspaceId
 from core.wire import CreateWorkspace, FrameError, WorkspaceReady, from_json, to_json
+
+FILE = "record.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +76,7 @@ class Record:
 
 def load(home: Path) -> Record | None:
     """Read the record in a workspace's folder, None if there is none that can be read."""
-    raw = files.read_json(home / "record.json")
+    raw = files.read_json(home / FILE)
     if raw is None:
         return None
     try:
@@ -84,9 +87,21 @@ def load(home: Path) -> Record | None:
 
 def save(home: Path, record: Record) -> None:
     """Write the record, whole or not at all."""
-    files.write_json(home / "record.json", to_json(record))
+    files.write_json(home / FILE, to_json(record))
 
 
 def forget(home: Path) -> None:
     """Remove the record; gone already is fine."""
-    (home / "record.json").unlink(missing_ok=True)
+    (home / FILE).unlink(missing_ok=True)
+
+
+def park(home: Path, target: Path) -> None:
+    """Move the record out of a workspace's folder, which takes no room; gone already is fine."""
+    target.parent.mkdir(exist_ok=True)
+    with suppress(FileNotFoundError):
+        (home / FILE).replace(target)
+
+
+def copy_of(parked: Path) -> str:
+    """Return the newest rescue copy of a workspace whose record was moved; empty for none."""
+    return str((files.read_json(parked) or {}).get("copy", ""))

@@ -38,7 +38,10 @@ class Saver:
         """
         is_still = await self._halt(found.id)
         site, home = await self._builder.site(found), self._layout.workspace(found.id)
-        copy = await capture(site, scratch=self._layout.scratch, target=self._layout.rescue)
+        outside = await self._volumes(found.id) if is_still else ()
+        copy = await capture(
+            site, scratch=self._layout.scratch, target=self._layout.rescue, outside=outside
+        )
         record.save(home, replace(found, copy=copy.sha256))
         if is_still:
             self._rescue.is_over(home)
@@ -51,6 +54,10 @@ class Saver:
             left_out=copy.left[:LEFT_OUT_MAX],
             left_out_count=copy.left_count,
         )
+
+    async def _volumes(self, workspace: WorkspaceId) -> tuple[str, ...]:
+        names = (await self._engine.volumes(workspace)).values()
+        return tuple(f"{name} is a volume, which stays on its machine." for name in names)
 
     async def _halt(self, workspace: WorkspaceId) -> bool:
         """Stop what runs in a workspace; say whether it is certain that nothing does any more.

@@ -9,8 +9,8 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,12 +27,22 @@ _NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENO
 """What a file system says that knows no files without a name (open(2), O_TMPFILE)."""
 
 
-async def put_file(root: Path, wanted: PutFile, pipe: View, *, uid: int, gid: int) -> None:
+async def put_file(
+    root: Path,
+    wanted: PutFile,
+    pipe: View,
+    *,
+    uid: int,
+    gid: int,
+    naming: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+) -> None:
     """Take a file as `PutFile` says, and give it to a user. An end before its end changes nothing.
+
+    `naming` is held while the file, which is whole by then, gets its name.
 
     Raises:
         NodeError: `bad_name`, `no_such_file` (its folder), `file_exists`, `not_a_file`,
-            `disk_full`, `too_large` or `upload_cut`.
+            `disk_full`, `too_large` or `upload_cut`; and what `naming` raises.
     """
     *folders, name = parts_of(wanted.path) or [""]
     if not name or wanted.path.endswith("/") or len(os.fsencode(name)) > NAME_BYTES_MAX:
@@ -40,13 +50,14 @@ async def put_file(root: Path, wanted: PutFile, pipe: View, *, uid: int, gid: in
     with opened(root, folders, os.O_DIRECTORY) as folder:
         mode = _mode(folder, name, replaces=wanted.replaces)
         _check_room(folder, wanted.size_bytes)
-        with _without_room(), _fresh(folder) as fresh, suppress(ViewClosedError):
+        with _translated(), _fresh(folder) as fresh, suppress(ViewClosedError):
             await pipe.send(b"")
             await _take(fresh.file, wanted.size_bytes, pipe)
             os.fchown(fresh.file, uid, gid)
             os.fchmod(fresh.file, mode)
             await asyncio.to_thread(os.fsync, fresh.file)
-            fresh.name_it(name, replaces=wanted.replaces)
+            async with naming():
+                fresh.name_it(name, replaces=wanted.replaces)
             await pipe.send(b"")
             await pipe.close(1000, "")
 
@@ -148,9 +159,11 @@ def _draft() -> str:
 
 
 @contextmanager
-def _without_room() -> Iterator[None]:
+def _translated() -> Iterator[None]:
     try:
         yield
+    except FileNotFoundError as error:
+        raise NodeError("no_such_file", "Its folder is gone.") from error
     except OSError as error:
         if is_full(error):
             raise _full() from error

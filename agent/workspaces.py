@@ -4,9 +4,9 @@ import asyncio
 import logging
 import socket
 import time
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -76,6 +76,8 @@ class Workspaces:
         self._engine = Engine(settings.docker_host)
         self._broker = Broker()
         self._locks: defaultdict[WorkspaceId, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._left: Counter[WorkspaceId] = Counter()
+        """How often each workspace was saved or removed."""
         cli = Devcontainer(settings, self._layout.scratch, self._engine)
         self._builder = Builder(
             settings=settings,
@@ -129,9 +131,11 @@ class Workspaces:
             if known and known.is_ready and known.order.attempt >= order.attempt:
                 made = await self._wake(order.workspace)
             else:
+                told = () if known else await self._take_volumes(order)
                 made = await self._build(order, known)
-                made = replace(made, restored=(*made.restored, *aside))
+                made = replace(made, restored=(*made.restored, *aside, *told))
                 record.save(home, made)
+                self._layout.parked(order.workspace).unlink(missing_ok=True)
                 await self._listen(made)
                 with suppress(asyncio.QueueFull):
                     self._renewals.put_nowait(made)
@@ -141,6 +145,14 @@ class Workspaces:
         if known and known.is_ready:
             return await self._builder.build_again(order, known)
         return await self._builder.build(order, known)
+
+    async def _take_volumes(self, order: CreateWorkspace) -> tuple[str, ...]:
+        """Leave a workspace that comes back the volumes that it left here with its copy."""
+        left = record.copy_of(self._layout.parked(order.workspace))
+        if not left or left != order.restore:
+            await self._engine.remove_volumes(order.workspace)
+        names = (await self._engine.volumes(order.workspace)).values()
+        return tuple(f"The volume {name} is as it was." for name in names)
 
     async def _set_aside(self, known: Record) -> str:
         """Remove what lies in a workspace that went on elsewhere, and say where it is kept."""
@@ -152,30 +164,44 @@ class Workspaces:
             f"{saved.sha256}."
         )
 
-    async def delete(self, workspace: WorkspaceId) -> None:
+    async def delete(
+        self, workspace: WorkspaceId, *, discard: bool = False, keeps_volumes: bool = False
+    ) -> None:
         """Remove containers, volumes, overlay and files; gone already is fine.
 
-        Work that was not collected is kept in the rescue folder first.
+        Work that was not collected is kept in the rescue folder first, unless it is discarded.
+        Volumes that are kept go when their time is over: see `agent.housekeeping`.
 
         Raises:
             NodeError: `disk_full`, when there is no room for the copy; then nothing is lost.
         """
-        await self._insist(lambda: self._delete(workspace))
+        await self._insist(
+            lambda: self._delete(workspace, discard=discard, keeps_volumes=keeps_volumes)
+        )
 
-    async def _delete(self, workspace: WorkspaceId) -> None:
+    async def _delete(self, workspace: WorkspaceId, *, discard: bool, keeps_volumes: bool) -> None:
         async with self._locks[workspace]:
-            await self._remove(workspace)
+            if discard:
+                self._rescue.is_over(self._layout.workspace(workspace))
+            await self._remove(workspace, keeps_volumes=keeps_volumes)
         self._locks.pop(workspace, None)
 
-    async def _remove(self, workspace: WorkspaceId) -> None:
+    async def _remove(self, workspace: WorkspaceId, *, keeps_volumes: bool = False) -> None:
+        self._left[workspace] += 1
         self._broker.close(workspace)
         for container in await self._engine.belonging(workspace):
             await self._engine.remove(container)
-        await self._engine.remove_belongings(workspace)
-        home = self._layout.workspace(workspace)
+        await self._engine.remove_networks(workspace)
+        home, parked = self._layout.workspace(workspace), self._layout.parked(workspace)
         await self._remove_images(home)
         await self._keep(home)
-        record.forget(home)  # A kill from here on leaves files that are nobody's work.
+        if keeps_volumes:
+            record.park(home, parked)
+        else:
+            await self._engine.remove_volumes(workspace)
+            parked.unlink(missing_ok=True)
+            record.forget(home)
+        # A kill from here on leaves files that are nobody's work.
         for target in (*home.glob("src/*"), *home.glob("checks/*/src/*")):
             await overlay.unmount(target)
         await asyncio.to_thread(files.remove, home)
@@ -283,11 +309,24 @@ class Workspaces:
         return await ports.connect(_first_process(await self._running(workspace)), port)
 
     async def put(self, wanted: PutFile, pipe: View) -> None:
-        """Write a file of a workspace; see `agent.upload`."""
-        known = self._record(wanted.workspace)
-        self._rescue.began(self._layout.workspace(wanted.workspace))
+        """Write a file of a workspace; see `agent.upload`.
+
+        Raises:
+            NodeError: As `put_file` does; `workspace_gone`; `workspace_stopped` if the workspace
+                was saved while the file came, as its copy does not have it.
+        """
+        known, left = self._record(wanted.workspace), self._left[wanted.workspace]
+
+        @asynccontextmanager
+        async def naming() -> AsyncGenerator[None]:
+            async with self._locks[wanted.workspace]:
+                if self._left[wanted.workspace] != left:
+                    raise NodeError("workspace_stopped", f"{wanted.workspace} stopped meanwhile.")
+                self._rescue.began(self._layout.workspace(wanted.workspace))
+                yield
+
         root = self._checkout(wanted.workspace)
-        await put_file(root, wanted, pipe, uid=known.uid, gid=known.gid)
+        await put_file(root, wanted, pipe, uid=known.uid, gid=known.gid, naming=naming)
 
     async def _running(self, workspace: WorkspaceId) -> dict[str, Any]:
         """Return what Docker says of a workspace's container, which runs."""
@@ -331,7 +370,9 @@ class Workspaces:
             found = record.load(self._layout.workspace(order.workspace))
             if found is None:
                 raise _gone(order.workspace)
-            return await self._saver.save(found)
+            saved = await self._saver.save(found)
+            self._left[order.workspace] += 1
+            return saved
 
     async def drop(self, order: DropCopy) -> None:
         """Remove a rescue copy that the control plane has; gone already is fine."""

@@ -49,7 +49,10 @@ def _asked(workspace_id: str, verb: str, said: str, *, json_wanted: bool) -> Non
 @in_workspace
 @as_json
 def stop(workspace_id: str, *, json_wanted: bool) -> None:
-    """Save all that is in a workspace and let its machine go.
+    """Save a workspace and let its machine go.
+
+    Its repository's folder, conversations and terminals' histories are saved; the home folder is
+    not, and volumes wait on the machine.
 
     Exit status: 0 it stops, 1 there is none, a run works in it or you may not, 3 Samovar is not
     running here.
@@ -62,7 +65,7 @@ def stop(workspace_id: str, *, json_wanted: bool) -> None:
 @in_workspace
 @as_json
 def restart(workspace_id: str, *, json_wanted: bool) -> None:
-    """Put a stopped workspace back, with everything that was in it.
+    """Put a stopped workspace back, with what was saved of it.
 
     Exit status: 0 it starts, 1 there is none, it runs already or you may not, 3 Samovar is not
     running here.

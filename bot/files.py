@@ -4,24 +4,31 @@ import json
 import posixpath
 from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from urllib.parse import quote, unquote_to_bytes
 
+import structlog
+
 from bot import replies
-from bot.deciding import check, existing
-from bot.lifecycle import not_ready
+from bot.deciding import check, existing, write
+from bot.lifecycle import OVER, gone, not_ready
+from bot.warm import WarmView
 from core.access import Person
 from core.browse import UPLOAD_BYTES_MAX, Changes, Listing
-from core.errors import NotFoundError, UnavailableError, UserError
+from core.clocks import Clock, Clocks
+from core.errors import ConflictError, NotFoundError, UnavailableError, UserError
 from core.ids import ProjectId, SessionId, WorkspaceId
 from core.ledger import Start, start_of
 from core.ports.nodes import Nodes
-from core.ports.store import Store
+from core.ports.store import Change, Store, Update
 from core.project import Project
 from core.session import AgentSession
 from core.viewing import View, ViewClosedError
 from core.wire import CLOSE_MISSING, STREAM_CHUNK_BYTES, PutFile, from_json
-from core.workspace import Workspace
+from core.workspace import Workspace, WorkspaceState
+
+log = structlog.get_logger(__name__)
 
 LOG_BYTES_MAX = 200_000
 READ_BYTES_MAX = 1024 * 1024 * 1024
@@ -39,6 +46,8 @@ class FileCommands:
 
     store: Store
     nodes_link: Nodes
+    clock: Clock
+    clocks: Clocks
 
     async def build_log(self, actor: Person, workspace: WorkspaceId) -> str:
         """See `Commands.build_log`."""
@@ -79,18 +88,21 @@ class FileCommands:
         """See `Commands.put_file`."""
         check(actor, "steer")
         known = await existing(self.store, Workspace, workspace, "workspace")
-        if not known.node_id:
-            raise not_ready(known)
+        if known.state is not WorkspaceState.READY:  # Its copy, which is made now, would miss it.
+            raise gone(known) if known.state in OVER else not_ready(known)
         wanted = PutFile(
             ticket="", workspace=workspace, path=path, size_bytes=size_bytes, replaces=replaces
         )
         try:
             async with self.nodes_link.pipe(known.node_id, wanted) as pipe:
                 await pipe.receive()
+                warm = WarmView(
+                    pipe, lambda: self.keep(workspace), clock=self.clock, is_act=lambda _: True
+                )
                 async for chunk in chunks:
                     for at in range(0, len(chunk), STREAM_CHUNK_BYTES):
-                        await _send(pipe, chunk[at : at + STREAM_CHUNK_BYTES])
-                await _send(pipe, b"")
+                        await _send(warm, chunk[at : at + STREAM_CHUNK_BYTES])
+                await _send(warm, b"")
                 await pipe.receive()
         except UnavailableError as error:
             raise _away(known, error) from error
@@ -100,6 +112,24 @@ class FileCommands:
             name = unquote_to_bytes(path).decode("utf-8", "replace")
             sentence = replies.not_put(closed.reason, name, LIMIT)
             raise UserError(sentence, code=closed.reason) from closed
+
+    async def keep(self, workspace: WorkspaceId) -> None:
+        """Let a workspace that no run works in stay as long as one whose run has just ended."""
+
+        async def changes() -> Sequence[Change]:
+            found = await existing(self.store, Workspace, workspace, "workspace")
+            until = self.clock.now() + timedelta(seconds=self.clocks.warm_s)
+            if found.run_id or found.state is not WorkspaceState.READY:
+                return []
+            kept = found.keep_until
+            if kept is None or not self.clock.now() < kept < until:  # Let go already, or longer.
+                return []
+            return [Update(replace(found, keep_until=until))]
+
+        try:
+            await write(self.store, changes)
+        except (UnavailableError, ConflictError) as error:  # The next key tries again.
+            log.warning("workspace.not_kept", workspace_id=workspace, error=str(error))
 
     async def locate(self, actor: Person, session: SessionId, path: str) -> tuple[WorkspaceId, str]:
         """See `Commands.locate`."""

@@ -149,6 +149,8 @@ def workspace_not_ready(workspace: str, state: str) -> str:
     """Say that a workspace must be ready for what was asked."""
     if state == "stopped":
         return f"{workspace} is stopped. Restart it first."
+    if state == "stopping":
+        return f"{workspace} is stopping. Restart it when it is stopped."
     return f"{workspace} is not ready yet: it is {state}. Try again when it is."
 
 
@@ -165,9 +167,11 @@ def no_workspace(task: str) -> str:
 def workspace_asked(what: str, workspace: str) -> str:
     """Say what comes of a word about a workspace."""
     return {
-        "stop": f"Workspace {workspace} stops. All that is in it is saved first; "
-        "`restart workspace` or a reply puts it back.",
-        "restart": f"Workspace {workspace} starts again, with everything that was in it.",
+        "stop": f"Workspace {workspace} stops. Its repository's folder, conversations and "
+        "terminals' histories are saved first; `restart workspace` or a reply puts them back. The "
+        "home folder goes; volumes wait on its machine.",
+        "restart": f"Workspace {workspace} starts again, with its repository's folder, "
+        "conversations and terminals' histories.",
         "rebuild": f"The container of workspace {workspace} is made anew. Its files stay.",
         "delete": f"Workspace {workspace} goes. A copy of its work is made first and kept for "
         "30 days: `samovar rescue list`.",
@@ -251,6 +255,8 @@ _NOT_PUT = {
     "too_large": "{path} is larger than {limit}, the most that is taken. Send it in parts, or let "
     "the workspace fetch it.",
     "upload_cut": "Not all of {path} came, so nothing was written. Send it again.",
+    "workspace_stopped": "The workspace stopped while {path} came, so it was not written. Restart "
+    "the workspace, then send it again.",
     "workspace_gone": "The workspace is gone. Reply in its task's thread to go on in a new one.",
 }
 

@@ -1,4 +1,4 @@
-"""What people type in a workspace keeps it: a view that notices."""
+"""What people type in a workspace, or send into it, keeps it: a view that notices."""
 
 from collections.abc import Awaitable, Callable
 
@@ -10,11 +10,26 @@ _ACTS = frozenset({Look.TAG, Input.TAG, Fit.TAG})
 """What a person does. What is drawn and signs of life come from a forgotten page too."""
 
 
-class WarmView:
-    """A view of a terminal; `keep` is awaited when somebody acts, not more often than needed."""
+def _is_act(message: bytes) -> bool:
+    return message[:1] in _ACTS
 
-    def __init__(self, view: View, keep: Callable[[], Awaitable[None]], *, clock: Clock) -> None:
+
+class WarmView:
+    """A view; `keep` is awaited when somebody acts, not more often than needed.
+
+    What an act is in what is sent differs; without a word it is one in a terminal.
+    """
+
+    def __init__(
+        self,
+        view: View,
+        keep: Callable[[], Awaitable[None]],
+        *,
+        clock: Clock,
+        is_act: Callable[[bytes], bool] = _is_act,
+    ) -> None:
         self._view = view
+        self._is_act = is_act
         self._keep = keep
         self._clock = clock
         self._kept_at = float("-inf")
@@ -23,7 +38,7 @@ class WarmView:
         """See `View.send`."""
         await self._view.send(message)
         now = self._clock.now().timestamp()
-        if message[:1] in _ACTS and abs(now - self._kept_at) >= KEEP_EVERY_S:
+        if self._is_act(message) and abs(now - self._kept_at) >= KEEP_EVERY_S:
             self._kept_at = now
             await self._keep()
 

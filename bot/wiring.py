@@ -38,7 +38,7 @@ from bot.credentials import Credentials
 from bot.doors import WorkspaceDoors
 from bot.fetching import may_fetch
 from bot.grants import StoredGrants
-from bot.keys import vault
+from bot.keys import FILES, vault
 from bot.people import People
 from bot.preview_keys import PreviewKeys
 from bot.previews import WorkspacePreviews
@@ -148,7 +148,7 @@ async def wire(
         gate = await stack.enter_async_context(PushGate(grants=grants, forge=forge))
         credentials = Credentials(store=store, forge=forge, ttl_s=config.clocks.git_token_s)
         agent = agent_file()
-        files = DiskFiles(config.state / "files", vault(config.state))
+        files = DiskFiles(config.state / FILES, vault(config.state))
         link = NodeLink(
             SqlLinkStore(store, clock=clock, credential=credentials.credential),
             SqlEnrolment(store, clock=clock),

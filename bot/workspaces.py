@@ -4,7 +4,6 @@ import secrets
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
 import structlog
 
@@ -14,8 +13,7 @@ from bot.lifecycle import OVER, gone, not_ready
 from bot.recordings import RecordingCommands
 from bot.warm import WarmView
 from core.access import Person, may
-from core.clocks import Clock, Clocks
-from core.errors import ConflictError, NotFoundError, QuotaError, UnavailableError, UserError
+from core.errors import NotFoundError, QuotaError, UserError
 from core.ids import TerminalId, WorkspaceId
 from core.plan.step import told
 from core.ports.commands import CopyView, TerminalView, WorkspaceView
@@ -39,8 +37,6 @@ class WorkspaceCommands(RecordingCommands):
     """The part of `core.ports.commands.Commands` that is about workspaces and terminals."""
 
     doors: WorkspaceDoors
-    clock: Clock
-    clocks: Clocks
 
     async def workspaces(self, actor: Person) -> Sequence[WorkspaceView]:
         """See `Commands.workspaces`."""
@@ -174,24 +170,6 @@ class WorkspaceCommands(RecordingCommands):
             writes=may(actor, "steer"),
         ) as view:
             yield WarmView(view, lambda: self.keep(workspace.id), clock=self.clock)
-
-    async def keep(self, workspace: WorkspaceId) -> None:
-        """Let a workspace that no run works in stay as long as one whose run has just ended."""
-
-        async def changes() -> Sequence[Change]:
-            found = await existing(self.store, Workspace, workspace, "workspace")
-            until = self.clock.now() + timedelta(seconds=self.clocks.warm_s)
-            if found.run_id or found.state is not WorkspaceState.READY:
-                return []
-            kept = found.keep_until
-            if kept is None or not self.clock.now() < kept < until:  # Let go already, or longer.
-                return []
-            return [Update(replace(found, keep_until=until))]
-
-        try:
-            await write(self.store, changes)
-        except (UnavailableError, ConflictError) as error:  # The next key tries again.
-            log.warning("workspace.not_kept", workspace_id=workspace, error=str(error))
 
     async def _opened(self, terminal: TerminalId) -> Terminal:
         found, waited_s = await _tab(self.store, terminal), 0.0

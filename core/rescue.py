@@ -47,7 +47,7 @@ THERE = (CopyState.KEPT, CopyState.RESTORED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RescueCopy:
-    """A copy of all that is in a workspace.
+    """A copy of what is worth keeping of a workspace; docs/reference/rescue-copies.md says what.
 
     Attributes:
         id: The workspace's id and the number of the copy: `wabcdefg-1`.

@@ -268,10 +268,19 @@ class DropCopy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteWorkspace:
-    """Remove the container and the files. What was not published must have been bundled before."""
+    """Remove the container and the files. What was not published must have been bundled before.
+
+    Attributes:
+        discard: Whether a person gave up what is in it: then the node makes no copy of its own of
+            what nobody collected.
+        keeps_volumes: Whether it is stopped and may come back: then its own volumes stay on the
+            node for 30 days, for the copy that was made of it last.
+    """
 
     KIND: ClassVar[str] = "delete_workspace"
     workspace: WorkspaceId
+    discard: bool = False
+    keeps_volumes: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

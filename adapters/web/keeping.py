@@ -17,6 +17,7 @@ from core.ids import CopyId, ProjectId, WorkspaceId
 from core.ports.commands import CopyView, WorkspaceView
 
 NAME_CHARS_MAX = 200
+KEPT = "Its repository's folder, conversations and terminals' histories"
 
 api = APIRouter()
 pages = APIRouter()
@@ -121,7 +122,7 @@ async def stop_from_form(
     """Stop a workspace."""
     workspace = WorkspaceId(workspace_id)
     await commands.stop_workspace(actor, workspace)
-    return _to(request, workspace, "Stopping. All that is in it is saved first.")
+    return _to(request, workspace, f"Stopping. {KEPT} are saved first.")
 
 
 @pages.post("/workspaces/{workspace_id}/restart")
@@ -131,7 +132,7 @@ async def restart_from_form(
     """Restart a workspace."""
     workspace = WorkspaceId(workspace_id)
     await commands.restart_workspace(actor, workspace)
-    return _to(request, workspace, "It starts again, with everything that was in it.")
+    return _to(request, workspace, f"It starts again. {KEPT} come back.")
 
 
 @pages.post("/workspaces/{workspace_id}/rebuild")

@@ -123,8 +123,8 @@ async def _present(request: HTTPConnection) -> WorkspaceView:
         at = f"{request.app.state.hosts.public_url}/workspaces/{workspace}"
         request.scope[HOME] = (at, "Restart it on its page")
         raise StoppedError(
-            f"Workspace {workspace} is stopped. All that was in it is kept and comes back when it "
-            "is restarted."
+            f"Workspace {workspace} is stopped. Its repository's folder, conversations and "
+            "terminals' histories are kept and come back when it is restarted."
         )
     return found
 

@@ -59,10 +59,13 @@ class Copy:
     left_count: int
 
 
-async def capture(site: Site, *, scratch: Path, target: Path) -> Copy:
+async def capture(
+    site: Site, *, scratch: Path, target: Path, outside: tuple[str, ...] = ()
+) -> Copy:
     """Make a copy of a workspace in the folder `target`. Nothing in the workspace is changed.
 
     It is written below `scratch`, which may be emptied at any start, on the same file system.
+    `outside` are sentences about what else the workspace has, which no copy holds.
 
     Raises:
         NodeError: `workspace_busy` if the workspace was changed all the time, `disk_full`, or
@@ -72,7 +75,7 @@ async def capture(site: Site, *, scratch: Path, target: Path) -> Copy:
     part.mkdir(parents=True)
     try:
         for _ in range(TRIES):
-            repository = await _repository(site, part)
+            repository = await _repository(site, part, outside)
             taken = await asyncio.to_thread(_attempt, site, repository, part)
             if taken is not None:
                 return await asyncio.to_thread(_finish, site, taken, target, repository)
@@ -126,18 +129,22 @@ class _Repository:
         self.objects.close()
 
 
-async def _repository(site: Site, part: Path) -> _Repository:
+async def _repository(site: Site, part: Path, outside: tuple[str, ...]) -> _Repository:
     objects = await Objects.taken(site.tree, site.mirror, part / "objects.git")
     base = await _base(site)
     known = _Repository(
-        base=base, tracked=await asyncio.to_thread(tracked, site.tree), objects=objects
+        base=base,
+        tracked=await asyncio.to_thread(tracked, site.tree),
+        objects=objects,
+        left=outside,
     )
     bases, tags = await _on_the_code_host(site)
     names = await asyncio.to_thread(named, site.tree) - tags - set(base.values())
     try:
         pack = await objects.pack(await objects.existing(names), bases)
     except GitFailed:
-        return replace(known, left=("git misses objects here; what there is was kept as it is.",))
+        missed = "git misses objects here; what there is was kept as it is."
+        return replace(known, left=(*outside, missed))
     return replace(known, packs=(pack, pack.with_suffix(".idx")) if pack else ())
 
 

@@ -5,9 +5,12 @@ else; folders that are ignored are not looked into. When git does not answer, no
 then a copy is larger and never poorer.
 """
 
+import os
 import subprocess
+from collections import deque
 from collections.abc import Collection
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -30,6 +33,8 @@ BUILD_TREES = frozenset(
 """Ignored folders of these names can be made again, by their names."""
 MARKS = ("CACHEDIR.TAG", "pyvenv.cfg")
 """Files that say the same of the folder they are in."""
+LOOKED_AT_MAX = 10_000
+"""Names in such a folder among which a repository is looked for: that cannot be made again."""
 RULES_BYTES_MAX = 1 << 20
 
 
@@ -146,7 +151,26 @@ class Choice:
 
 
 def _can_be_made_again(found: Found) -> bool:
-    if found.name in BUILD_TREES:
-        return True
     with folders.opened(found.name, FOLDER, folder=found.folder) as below:
-        return not set(MARKS).isdisjoint(folders.names_in(below))
+        is_marked = found.name in BUILD_TREES or {*MARKS} & {*folders.names_in(below)}
+        return bool(is_marked) and not _holds_repository(below)
+
+
+def _holds_repository(top: int) -> bool:
+    """Whether somebody's clone lies in an open folder; what is nearest is looked at first."""
+    waiting, left = deque(["."]), LOOKED_AT_MAX
+    while waiting and left:
+        path = waiting.popleft()
+        with (
+            suppress(OSError),
+            folders.parent_of(top, path) as (above, name),
+            folders.opened(name, FOLDER, folder=above) as here,
+            os.scandir(here) as entries,
+        ):
+            for entry in islice(entries, left):
+                left -= 1
+                if entry.name == ".git":
+                    return True
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(f"{path}/{entry.name}")
+    return False

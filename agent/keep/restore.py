@@ -63,13 +63,14 @@ async def restore(copy: Path, site: Site, *, sha256: str, scratch: Path) -> Rest
     Nothing is changed if the copy is refused.
 
     Raises:
-        NodeError: `copy_refused` if this is not the file with that SHA-256, is of another
-            repository, or was not made by us; `disk_full`.
+        NodeError: `copy_refused` if this is not the file with that SHA-256, was not made by us, or
+            is of a repository whose commits the workspace's one does not have; `disk_full`.
     """
     part = scratch / f"restore-{token_hex(8)}"
     part.mkdir(parents=True)
     try:
         manifest, roots = await asyncio.to_thread(_checked, copy, site, sha256)
+        await _check_repository(manifest, site)
         for root in roots:
             site.roots()[root].mkdir(parents=True, exist_ok=True)
         done = await asyncio.to_thread(_write, copy, manifest, site)
@@ -89,7 +90,7 @@ async def restore(copy: Path, site: Site, *, sha256: str, scratch: Path) -> Rest
         await asyncio.to_thread(files.remove, part)
     return Restored(
         base_commit=manifest.base_commit if manifest.base_commit in bases else "",
-        sentences=(told, *lost, *manifest.left),
+        sentences=(*told, *lost, *manifest.left),
     )
 
 
@@ -109,11 +110,24 @@ def _checked(copy: Path, site: Site, sha256: str) -> tuple[Manifest, Sequence[st
             roots.append(one.name)
     if manifest is None:
         raise _refused("it has no manifest")
-    if manifest.url != site.url:
-        raise _refused(f"it is of {shown(manifest.url)}, and this is {shown(site.url)}")
     if size > shutil.disk_usage(site.tree).free:
         raise disk.full(site.tree)
     return manifest, roots
+
+
+async def _check_repository(manifest: Manifest, site: Site) -> None:
+    """Refuse another repository; one that was renamed or moved has the commits of the copy."""
+    if manifest.url == site.url:
+        return
+    start = manifest.base_commit
+    found = await git("cat-file", "-e", f"{start}^{{commit}}", repository=site.mirror, check=False)
+    if found.code != 0:
+        raise NodeError(
+            "copy_refused",
+            f"The rescue copy is of {shown(manifest.url)}, and the project's repository "
+            f"{shown(site.url)} does not have the commit {start[:12]} that its work starts from. "
+            "Set the project to the repository of the copy, then restore it.",
+        )
 
 
 def _refused(why: str) -> NodeError:

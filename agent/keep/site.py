@@ -15,7 +15,7 @@ class Site:
     """One workspace as `capture` and `restore` see it.
 
     Attributes:
-        url: The repository's address; a copy fits only workspaces of the same one.
+        url: The repository's address; a copy fits another one only if that has its base commit.
         base: Name of the base branch.
         base_commit: A commit of the base that the mirror holds. Files that are as they are there
             are noted in a copy, not stored.

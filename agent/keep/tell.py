@@ -1,4 +1,4 @@
-"""What came back with a copy, in a sentence for people."""
+"""What came back with a copy, in sentences for people."""
 
 import asyncio
 import io
@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 
+from agent import files
 from agent.keep import folders
 from agent.keep.archive import blob_of
 from agent.keep.folders import FOLDER, Found
@@ -17,11 +18,12 @@ STASH_LOG = ".git/logs/refs/stash"
 LOG_BYTES_MAX = 16 << 20
 CONVERSATION = re.compile(r"projects/[^/]+/[^/]+\.jsonl")
 HISTORY, HISTORIES = "terminal's history", "terminals' histories"
+OF_OTHERS = "Terminals' histories did not come back: they belong to the workspace of the copy."
 
 
 async def what_came_back(
     site: Site, objects: Objects, bases: Collection[str], same: Mapping[str, str]
-) -> str:
+) -> list[str]:
     """Say how much work is in a workspace that was put back.
 
     `objects` are its own, `bases` where the work starts, `same` the content of the files that are
@@ -33,20 +35,30 @@ async def what_came_back(
     commits = await objects.count(await objects.existing(tips), bases)
     committed = await objects.blobs(head)
     changed, untracked = await asyncio.to_thread(_files, site, committed, same)
+    own, others = await asyncio.to_thread(_histories, site)
     parts = [
         _many(commits, "commit"),
         _many(await asyncio.to_thread(_stashed, site), "stash", "stashes"),
         _many(changed, "changed file"),
         _many(untracked, "untracked file"),
         _many(await asyncio.to_thread(_conversations, site), "conversation"),
-        _many(len(list(site.terminals.glob("*/terminal.json"))), HISTORY, HISTORIES),
+        _many(own, HISTORY, HISTORIES),
     ]
     said = ", ".join(part for part in parts if part)
-    return f"Put back: {said}." if said else "Nothing had been changed in the workspace."
+    told = f"Put back: {said}." if said else "Nothing had been changed in the workspace."
+    return [told, OF_OTHERS] if others else [told]
 
 
 def _many(count: int, one: str, more: str = "") -> str:
     return "" if not count else f"1 {one}" if count == 1 else f"{count} {more or f'{one}s'}"
+
+
+def _histories(site: Site) -> tuple[int, int]:
+    """Return how many terminals are this workspace's, and how many those of another one."""
+    notes = [files.read_json(path) or {} for path in site.terminals.glob("*/terminal.json")]
+    orders = [note.get("order") for note in notes]
+    own = sum(isinstance(one, dict) and one.get("workspace") == site.workspace for one in orders)
+    return own, len(notes) - own
 
 
 def _conversations(site: Site) -> int:

@@ -14,7 +14,7 @@ from core.ports.store import Change, Insert, Touch, Update, Wake
 from core.project import Project
 from core.rescue import CURRENT, RescueCopy
 from core.wire import DeleteWorkspace, OrderBody
-from core.workspace import Workspace
+from core.workspace import Workspace, WorkspaceState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +117,9 @@ def remove(view: WorkspaceView, then: Callable[[WorkspaceView], Planned]) -> Pla
     if answer is None and _waits_for_recordings(view):
         return Planned(due_in_s=_recorded_in_s(view))
     if answer is None:
-        made = give(view, name, DeleteWorkspace(workspace=workspace.id))
+        comes_back = workspace.state is WorkspaceState.STOPPING
+        body = DeleteWorkspace(workspace=workspace.id, keeps_volumes=comes_back)
+        made = give(view, name, body)
         return Planned(changes=(made,), due_in_s=view.clocks.publish_s)
     if answer.ok:
         return then(view)

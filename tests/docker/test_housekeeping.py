@@ -106,6 +106,21 @@ async def test_g4_a_bundle_goes_a_month_after_its_commits_are_on_the_code_host_n
     assert keeper.rescued() == set()
 
 
+async def test_the_volumes_of_a_stopped_workspace_wait_a_month_for_it(keeper: Keeper) -> None:
+    world = keeper.world
+    mounts = ["type=volume,source=data,target=/data"]
+    ready = await world.create(
+        {".devcontainer.json": json.dumps({"image": base_image(), "mounts": mounts})}
+    )
+    await world.workspaces.save(world.saving(ready))
+    await world.workspaces.delete(ready.workspace, keeps_volumes=True)
+    await keeper.after(days=29)
+    assert list((await world.engine.volumes(ready.workspace)).values()) == ["data"]
+    await keeper.after(days=31)
+    assert await world.engine.volumes(ready.workspace) == {}
+    assert not world.layout.parked(ready.workspace).exists()
+
+
 async def test_g4_a_bundle_with_a_stash_is_not_on_the_code_host(keeper: Keeper) -> None:
     work = "echo a > a && git add a && git commit -qm a && echo b > a && git stash -q"
     ready, head = await collected(keeper, work)

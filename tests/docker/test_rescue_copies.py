@@ -4,16 +4,19 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from adapters.memory.nodes import a_view
 from agent import files
 from agent.errors import NodeError
 from agent.keep import capture as module
 from agent.keep.site import Site
 from agent.override import WORKSPACE_LABEL
-from core.wire import DropCopy, WorkspaceReady
+from core.viewing import View
+from core.wire import DropCopy, PutFile, WorkspaceReady
 from tests.fakes.node_world import BRANCH, REPOSITORY, NodeWorld, base_image, node_world
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
@@ -251,3 +254,55 @@ async def test_restoring_many_at_once_each_gives_all(world: NodeWorld) -> None:
     for back in backs:
         assert back.restored == (PUT_BACK,)
         assert (await world.sh(back, "cat u.txt")).text == "untracked"
+
+
+@asynccontextmanager
+async def sending(world: NodeWorld, ready: WorkspaceReady) -> AsyncIterator[View]:
+    """Be in the middle of sending a file."""
+    ours, theirs = a_view()
+    wanted = PutFile(ticket="", workspace=ready.workspace, path="sent", replaces=True)
+    putting = asyncio.create_task(world.workspaces.put(wanted, theirs))
+    await ours.receive()
+    await ours.send(b"sent")
+    yield ours
+    await ours.send(b"")
+    await putting
+
+
+async def test_g4_a_file_that_comes_while_its_workspace_is_saved_is_refused_or_in_a_copy(
+    world: NodeWorld,
+) -> None:
+    ready = await world.create(CONFIG)
+    saved = await world.workspaces.save(world.saving(ready))
+    async with sending(world, ready):
+        pass
+    assert (await world.workspaces.save(world.saving(ready))).sha256 != saved.sha256
+    late = sending(world, ready)
+    await late.__aenter__()
+    await world.workspaces.save(world.saving(ready))
+    assert await refusal(late.__aexit__(None, None, None)) == "workspace_stopped"
+    await world.workspaces.delete(ready.workspace)
+    assert not list(world.layout.rescue.glob("*-uncollected.tar.gz"))
+
+
+async def test_n8_volumes_wait_on_the_node_for_the_copy_that_they_belong_to(
+    world: NodeWorld,
+) -> None:
+    mounts = ["type=volume,source=data,target=/data"]
+    config = json.dumps({"image": base_image(), "mounts": mounts})
+    ready = await world.create({".devcontainer.json": config})
+    await world.sh(ready, "echo 1 > /data/rows", user="root")
+    saved = await world.workspaces.save(world.saving(ready))
+    assert saved.left_out == ("data is a volume, which stays on its machine.",)
+    for _ in range(2):
+        await world.workspaces.delete(ready.workspace, keeps_volumes=True)
+    back = await world.workspaces.create(world.restoring(ready, saved.sha256))
+    assert "The volume data is as it was." in back.restored
+    assert (await world.sh(back, "cat /data/rows")).text == "1"
+
+    await world.sh(back, "echo more > more")
+    await world.workspaces.save(world.saving(back))
+    await world.workspaces.delete(ready.workspace, keeps_volumes=True)
+    older = await world.workspaces.create(world.restoring(ready, saved.sha256))
+    assert "The volume data is as it was." not in older.restored
+    assert (await world.sh(older, "ls /data")).text == "", "those were of another time"

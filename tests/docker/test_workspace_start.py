@@ -301,6 +301,15 @@ async def test_g4_work_that_was_never_collected_is_kept_when_its_workspace_goes(
     assert any("/.git/objects/" in name for name in names)
 
 
+async def test_what_a_person_gave_up_is_removed_without_a_copy(world: NodeWorld) -> None:
+    ready = await world.create({".devcontainer.json": config()})
+    await world.workspaces.place(ready.workspace)
+    await world.sh(ready, "echo unwanted > new.txt")
+    await world.workspaces.delete(ready.workspace, discard=True)
+    assert not list((world.settings.state / "rescue").glob("*"))
+    assert world.workspaces.ids() == []
+
+
 async def test_w2_a_shell_that_never_comes_up_costs_its_environment_and_not_the_workspace(
     world: NodeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,7 +108,9 @@ class FarWorkspaces:
         data = cast("bytes", await self._peer.call("copy", wanted.name))
         yield data[wanted.offset_bytes :]
 
-    async def delete(self, workspace: WorkspaceId) -> None:
+    async def delete(
+        self, workspace: WorkspaceId, *, discard: bool = False, keeps_volumes: bool = False
+    ) -> None:
         await self._peer.call("delete_workspace", workspace)
         self._known.discard(workspace)
 

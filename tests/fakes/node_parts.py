@@ -243,8 +243,10 @@ class PlayedWorkspaces:
     async def drop(self, order: DropCopy) -> None:
         await self._world.begin("drop")
 
-    async def delete(self, workspace: WorkspaceId) -> None:
-        await self._world.begin("delete")
+    async def delete(
+        self, workspace: WorkspaceId, *, discard: bool = False, keeps_volumes: bool = False
+    ) -> None:
+        await self._world.begin("delete, discarded" if discard else "delete")
         self._world.workspaces.pop(workspace, None)
         for process in self._world.processes.values():
             if process.order.workspace == workspace and not process.has_ended:

@@ -77,8 +77,23 @@ async def test_what_was_sealed_is_opened_by_the_next_life(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-@pytest.mark.parametrize("text", ["", "k1 zz\n", "k1\n", "k1 abcd\n"])
+@pytest.mark.parametrize("text", ["", "k1 zz\n", "k1\n", "k1 abcd\n", 2 * f"k1 {64 * '0'}\n"])
 def test_keys_that_cannot_be_read_stop_the_start(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE).write_text(text)
     with pytest.raises(ConfigError, match="Put it back from a backup"):
         vault(tmp_path)
+
+
+async def test_keys_that_are_missing_beside_what_they_sealed_are_not_made_anew(
+    tmp_path: Path,
+) -> None:
+    files = DiskFiles(tmp_path / "files", vault(tmp_path))
+    own = (tmp_path / FILE).read_text()
+    (tmp_path / FILE).unlink()
+    vault(tmp_path)
+    assert (tmp_path / FILE).read_text().split()[0] != own.split()[0], "no two have one name"
+    await files.put(pieces(b"sealed"))
+    (tmp_path / FILE).unlink()
+    with pytest.raises(ConfigError, match="is missing, and nothing in"):
+        vault(tmp_path)
+    assert not (tmp_path / FILE).exists()

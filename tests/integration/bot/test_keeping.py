@@ -237,13 +237,13 @@ async def test_words_in_the_thread_are_for_the_tasks_workspace(desk: Desk, ana: 
     await desk.say(ana, "Stop workspace.", thread=thread)
     assert await state(desk) is WorkspaceState.STOPPING
     replies = [post.text for post in await desk.store.find(Post, lane=thread, kind="reply")]
-    assert [text[:58] for text in replies] == [
-        "Workspace wabcdefg stops. All that is in it is saved first"
+    assert [text.partition(",")[0] for text in replies] == [
+        "Workspace wabcdefg stops. Its repository's folder"
     ]
     await desk.say(ana, "restart workspace", thread=thread)
     await desk.say(ana, "delete workspace", thread=thread)
     posts = [post.text for post in await desk.store.find(Post, lane=thread, kind="reply")]
-    assert "not ready yet: it is stopping" in posts[1]
+    assert "Restart it when it is stopped." in posts[1]
     assert "Only administrators may" in posts[2]
     assert await state(desk) is WorkspaceState.STOPPING
 

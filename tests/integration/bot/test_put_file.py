@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ from bot.files import FileCommands
 from core.access import Person
 from core.errors import ForbiddenError, UserError
 from core.ids import PersonId, WorkspaceId
-from core.ports.store import Insert
+from core.ports.store import Insert, Update
 from core.viewing import View
 from core.wire import STREAM_CHUNK_BYTES, Pipe, PutFile
-from tests.fakes.nouns import NOW, a_workspace
+from core.workspace import Workspace, WorkspaceState
+from tests.fakes.clock import FakeClock
+from tests.fakes.nouns import CLOCKS, NOW, a_workspace
 from tests.fakes.pipes import PipeNodes
 
 SPACE = WorkspaceId("wabcdefg")
@@ -45,7 +48,7 @@ async def nodes(root: Path) -> PipeNodes:
 @pytest.fixture
 async def commands(store: SqlStore, nodes: PipeNodes) -> FileCommands:
     await store.commit(Insert(a_workspace()))
-    return FileCommands(store=store, nodes_link=nodes)
+    return FileCommands(store=store, nodes_link=nodes, clock=FakeClock(NOW), clocks=CLOCKS)
 
 
 async def test_a_file_arrives_in_pieces_that_a_pipe_takes(
@@ -104,3 +107,42 @@ async def test_a_machine_that_does_not_answer_and_a_person_who_may_not(
     with pytest.raises(UserError) as refused:
         await commands.put_file(ANA, SPACE, "a", chunks())
     assert refused.value.code == "node_away"
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (WorkspaceState.STOPPING, "Restart it when it is stopped."),
+        (WorkspaceState.BUILDING, "Try again when it is."),
+        (WorkspaceState.DELETING, "was deleted"),
+    ],
+)
+async def test_g4_a_workspace_whose_copy_would_miss_the_file_takes_none(
+    commands: FileCommands,
+    nodes: PipeNodes,
+    store: SqlStore,
+    state: WorkspaceState,
+    words: str,
+) -> None:
+    known = await store.get(Workspace, SPACE)
+    await store.commit(Update(replace(known, state=state)))
+    with pytest.raises(UserError, match=words):
+        await commands.put_file(ANA, SPACE, "a", chunks(b"x"))
+    assert nodes.asked == []
+
+
+async def test_a_workspace_stays_awake_while_a_file_is_sent_into_it(
+    commands: FileCommands, store: SqlStore
+) -> None:
+    soon = NOW + timedelta(seconds=60)
+    known = await store.get(Workspace, SPACE)
+    await store.commit(Update(replace(known, run_id=None, keep_until=soon)))
+
+    async def slowly() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b"x"
+            commands.clock.advance(45)
+
+    await commands.put_file(ANA, SPACE, "a", slowly())
+    kept = (await store.get(Workspace, SPACE)).keep_until
+    assert kept == commands.clock.now() + timedelta(seconds=CLOCKS.warm_s)

@@ -1,5 +1,6 @@
 """Rescue copies of real git repositories: what was there is there again."""
 
+import json
 import os
 import shutil
 import socket
@@ -393,12 +394,34 @@ async def test_a_restore_that_was_cut_is_finished_by_the_next(forge: Forge) -> N
     assert picture(fresh.tree) == picture(site.tree)
 
 
-async def test_a_copy_of_another_repository_is_refused(forge: Forge) -> None:
+async def test_a_copy_fits_its_repository_by_another_name_and_no_other_one(forge: Forge) -> None:
     site = await forge.check_out("w-1")
+    work(site.tree)
     copy = await copy_of(forge, site)
-    with pytest.raises(NodeError) as refused:
-        await put_back(forge, copy, replace(site, url="https://forge.example/acme/api.git"))
+    fresh = await forge.check_out("w-2", node="other")
+    renamed = replace(fresh, url="https://forge.example/acme/api.git")
+    await put_back(forge, copy, renamed)
+    assert picture(fresh.tree) == picture(site.tree)
+    git(forge.root, "init", "--quiet", "--bare", str(forge.root / "api.git"))
+    with pytest.raises(NodeError, match=r"api.git does not have the commit") as refused:
+        await put_back(forge, copy, replace(renamed, mirror=forge.root / "api.git"))
     assert refused.value.code == "copy_refused"
+
+
+async def test_terminals_come_back_into_their_own_workspace_and_are_not_promised_to_another(
+    forge: Forge,
+) -> None:
+    site = await forge.check_out("w-1")
+    (site.terminals / "t-1").mkdir(parents=True)
+    order = {"order": {"workspace": "w-1", "terminal": "t-1"}}
+    (site.terminals / "t-1/terminal.json").write_text(json.dumps(order))
+    copy = await copy_of(forge, site)
+    assert await put_back(forge, copy, site) == ["Put back: 1 terminal's history."]
+    fresh = await forge.check_out("w-2")
+    assert await put_back(forge, copy, fresh) == [
+        "Nothing had been changed in the workspace.",
+        "Terminals' histories did not come back: they belong to the workspace of the copy.",
+    ]
 
 
 async def test_a_workspace_that_changes_all_the_time_has_no_copy(
@@ -423,3 +446,19 @@ async def test_a_workspace_that_changes_all_the_time_has_no_copy(
     assert (busy.value.code, count) == ("workspace_busy", 3)
     assert not list(forge.layout().rescue.glob("*"))
     assert not list(forge.layout().scratch.glob("*"))
+
+
+async def test_g4_a_repository_in_an_ignored_folder_is_kept_with_its_commits(forge: Forge) -> None:
+    site = await forge.check_out("w-1")
+    (site.tree / ".gitignore").write_text("vendor/\nnode_modules/\n")
+    (site.tree / "vendor/acme/node_modules/x").mkdir(parents=True)
+    (site.tree / "node_modules/x").mkdir(parents=True)
+    clone = site.tree / "vendor/acme/lib"
+    git(site.tree, "init", "--quiet", str(clone))
+    git(clone, "commit", "--quiet", "--allow-empty", "-m", "pushed nowhere")
+    fresh, said = await moved(forge, site)
+    assert "pushed nowhere" in git(fresh.tree / "vendor/acme/lib", "log", "--format=%s")
+    assert [line for line in said if "made again" in line] == [
+        "node_modules is ignored by git and can be made again.",
+        "vendor/acme/node_modules is ignored by git and can be made again.",
+    ]

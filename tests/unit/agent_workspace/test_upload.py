@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import stat
 import subprocess
 from collections.abc import AsyncIterator, Sequence
@@ -168,3 +169,14 @@ async def test_what_has_no_room_is_refused_before_it_is_sent(root: Path) -> None
 def test_c10_names_are_data(tmp_path: Path, name: bytes, data: bytes) -> None:
     assert asyncio.run(put(tmp_path, quote_from_bytes(name), data, replaces=True)) == ""
     assert (tmp_path / os.fsdecode(name)).read_bytes() == data
+
+
+async def test_a_file_whose_folder_is_removed_meanwhile_is_refused(root: Path) -> None:
+    async with putting(root, wanted("made/a")) as pipe:
+        assert await pipe.receive() == b""
+        await pipe.send(b"x")
+        shutil.rmtree(root / "made")
+        await pipe.send(b"")
+        with pytest.raises(ViewClosedError) as refused:
+            await pipe.receive()
+    assert refused.value.reason == "no_such_file"

@@ -155,7 +155,8 @@ def test_a_newer_copy_ends_the_time_of_those_that_were_put_back():
 
 def test_n8_what_is_kept_is_removed_and_then_rests_on_no_machine():
     kept = view(stopping(deadline_at=None), copies=(a_copy(),))
-    assert orders(plan_workspace(kept)) == ["wabcdefg/delete/1"]
+    (removal,) = [change.noun for change in plan_workspace(kept).changes]
+    assert (removal.id, removal.body["keeps_volumes"]) == ("wabcdefg/delete/1", True)
     made = an_answer(SAVE, result=SAVED)
     done = view(stopping(), made, an_answer("wabcdefg/delete/1"), copies=(a_copy(),))
     planned = plan_workspace(done)

@@ -167,4 +167,4 @@ def test_a_workspace_goes_when_its_terminals_are_recorded_or_after_a_while() -> 
             (order,) = orders_of(plan_workspace(view(going, **owed, **late)))
             assert order.kind == "delete_workspace"
     (order,) = orders_of(plan_workspace(view(going)))
-    assert order.kind == "delete_workspace"
+    assert (order.kind, order.body["keeps_volumes"]) == ("delete_workspace", False)

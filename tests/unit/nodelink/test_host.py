@@ -209,6 +209,13 @@ async def test_p9_deleting_a_workspace_overtakes_what_is_going_on_in_it(node: No
     assert node.world.workspaces == {}
 
 
+async def test_what_a_person_gave_up_is_deleted_as_that(node: Node) -> None:
+    async with node.life():
+        for discard in (False, True):
+            await node.answered(await node.order(DeleteWorkspace(workspace=A, discard=discard)))
+    assert node.world.calls == ["delete", "delete, discarded"]
+
+
 async def test_the_same_order_gives_the_same_answer_and_is_done_once(node: Node) -> None:
     async with node.life():
         await node.answered(await node.order(create(), ident="one"))
