@@ -211,8 +211,8 @@ async def test_a_deleted_workspace_is_gone_for_all_and_says_what_to_do(
             assert answer.status == 410
             page = await answer.text()
             assert "was deleted" in page
-            assert "reply in the thread of" in page
-            assert f'href="{site.url}/"' in page
+            assert "Or reply in the thread of" in page
+            assert f'href="{site.url}/copies"' in page
     async with http.post(f"{site.url}/terminals", headers=own(site, cookie=cookie)) as answer:
         assert answer.status == 410
     url = f"{site.url}/terminals/{tab.id}"
