@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 
 import aiohttp
@@ -110,7 +110,9 @@ async def dial(
     try:
         yield socket
     finally:
-        await socket.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2 * CLOSE_S_MAX):  # Also where the other side goes on.
+                await socket.close()
 
 
 @asynccontextmanager

@@ -3,12 +3,13 @@
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from itertools import count
 from typing import Literal
 
 from agent.errors import NodeError
+from agent.rooms import Serve, Wanted
 from agent.spool import Spool
 from core.ids import WorkspaceId
 from core.link import Channel, End, LinkClosedError, as_closed
@@ -28,7 +29,6 @@ from core.wire import (
     NodeStatus,
     OpenStream,
     Order,
-    Pipe,
     PutFile,
     SessionDelta,
     ViewTerminal,
@@ -55,21 +55,11 @@ REFUSED_BACK_OFF_S = 60.0
 REFUSED = frozenset({401, 403, CLOSE_VERSION, CLOSE_REPLACED})
 """Replaced means that another process has our identity: two must not take turns in a hurry."""
 DELTAS_MAX = 256
-STREAMS_MAX = 8
 
-VIEWS_MAX = 256
-PIPES_MAX = 512
-
-Wanted = OpenStream | ViewTerminal | Pipe
-_WANTED: Mapping[str, tuple[type[Wanted], int]] = {
-    OpenStream.TYPE: (OpenStream, STREAMS_MAX),
-    ViewTerminal.TYPE: (ViewTerminal, VIEWS_MAX),
-    ConnectPort.TYPE: (ConnectPort, PIPES_MAX),
-    PutFile.TYPE: (PutFile, STREAMS_MAX),
+_WANTED: Mapping[str, type[Wanted]] = {
+    kind.TYPE: kind for kind in (OpenStream, ViewTerminal, ConnectPort, PutFile)
 }
-"""What can be asked for by ticket, and how many of each are served at once."""
-Serve = Callable[[Wanted], Awaitable[None]]
-"""Dials a ticket's address and does there what was asked for, until it is over."""
+"""What can be asked for by ticket."""
 
 
 class Link:
@@ -78,7 +68,7 @@ class Link:
     Args:
         hello: What to say first; asked at every connection.
         status: The node's state now, sent with every heartbeat.
-        serve: Called for at most so many at once as `_WANTED` says.
+        serve: Called for each at once; see `agent.rooms`.
         refused_back_off_s: See `REFUSED_BACK_OFF_S`.
     """
 
@@ -212,7 +202,6 @@ class _Connection:
         self._orders: asyncio.Queue[tuple[int, Order | None]] = asyncio.Queue(WINDOW)
         self._deltas: asyncio.Queue[SessionDelta] = asyncio.Queue(DELTAS_MAX)
         self._asked: dict[int, asyncio.Future[Credential]] = {}
-        self._rooms = {kind: asyncio.Semaphore(most) for kind, (_, most) in _WANTED.items()}
 
     async def run(self) -> None:
         self._end.stored(self._spool.received)
@@ -260,8 +249,7 @@ class _Connection:
             if waiting is not None and not waiting.done():
                 waiting.set_result(answer)
         elif heard.type in _WANTED:
-            wanted = from_json(_WANTED[heard.type][0], heard.body)
-            group.create_task(self._ask(wanted, self._rooms[heard.type]))
+            group.create_task(self._serve(from_json(_WANTED[heard.type], heard.body)))
         else:
             log.warning("link.unknown_message", extra={"type": heard.type[:40]})
 
@@ -291,10 +279,6 @@ class _Connection:
         while True:
             await self._end.send(self._status())
             await asyncio.sleep(self._end.heartbeat_s)
-
-    async def _ask(self, wanted: Wanted, room: asyncio.Semaphore) -> None:
-        async with room:
-            await self._serve(wanted)
 
 
 def _read_order(heard: Frame) -> Order | None:

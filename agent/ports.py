@@ -26,6 +26,11 @@ from core.viewing import View, ViewClosedError
 from core.wire import STREAM_CHUNK_BYTES
 
 CONNECT_S_MAX = 10.0
+TAKE_S_MAX = 600.0
+"""How long a program may take nothing of what is sent to it: one that is being debugged stands
+still. The other side may have gone meanwhile; nobody hears of that behind what waits."""
+FLUSH_S_MAX = 5.0
+"""How long a program may take for the rest when the other side has ended the connection."""
 CLOSE_CUT = 1011
 """The workspace's side of a connection broke off: what came is not whole."""
 NAME_CHARS_MAX = 60
@@ -172,37 +177,50 @@ def _born_in(pid: int, family: socket.AddressFamily) -> socket.socket:
 
 
 async def pass_on(pipe: View, sock: socket.socket) -> None:
-    """Say that there is a connection, then pass bytes both ways until one side ends it."""
+    """Say that there is a connection, then pass bytes both ways until one side ends it.
+
+    An app that takes nothing more holds nobody up for ever, and not at all who is cancelled.
+    """
     reader, writer = await asyncio.open_connection(sock=sock, limit=STREAM_CHUNK_BYTES)
     try:
-        with suppress(ViewClosedError):
-            await pipe.send(b"")
-            async with asyncio.TaskGroup() as group:
-                heard = group.create_task(_hear(reader, pipe))
-                await _say(pipe, writer)
-                heard.cancel()
-    finally:
+        await _both_ways(pipe, reader, writer)
         writer.close()
         with suppress(OSError):
-            await writer.wait_closed()
+            async with asyncio.timeout(FLUSH_S_MAX):
+                await writer.wait_closed()
+    finally:
+        writer.close()
+        if writer.transport.get_write_buffer_size():  # asyncio aborts nothing that is closed.
+            writer.transport.abort()
+
+
+async def _both_ways(
+    pipe: View, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Pass bytes until one side ends; the pipe learns how the workspace's did."""
+    code = 1000
+    try:
+        await pipe.send(b"")
+        async with asyncio.TaskGroup() as group:
+            saying = group.create_task(_say(pipe, writer))
+            await _hear(reader, pipe)
+            saying.cancel()
+    except* ViewClosedError:
+        pass
+    except* OSError:
+        code = CLOSE_CUT
+    await pipe.close(code, "")
 
 
 async def _say(pipe: View, writer: asyncio.StreamWriter) -> None:
-    """Pass on what the other side says, until it ends the pipe."""
-    with suppress(ViewClosedError, OSError):
-        while True:
-            writer.write(await pipe.receive())
+    """Pass on what the other side says, until `ViewClosedError`, or `OSError` of the workspace."""
+    while True:
+        writer.write(await pipe.receive())
+        async with asyncio.timeout(TAKE_S_MAX):
             await writer.drain()
-    await pipe.close(CLOSE_CUT, "")
 
 
 async def _hear(reader: asyncio.StreamReader, pipe: View) -> None:
-    """Pass on what the workspace says, and its end."""
-    with suppress(ViewClosedError):
-        try:
-            while data := await reader.read(STREAM_CHUNK_BYTES):
-                await pipe.send(data)
-        except OSError:
-            await pipe.close(CLOSE_CUT, "")
-        else:
-            await pipe.close(1000, "")
+    """Pass on what the workspace says, to its end."""
+    while data := await reader.read(STREAM_CHUNK_BYTES):
+        await pipe.send(data)

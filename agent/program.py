@@ -31,12 +31,13 @@ from agent.host import Host
 from agent.housekeeping import Housekeeping
 from agent.identity import Identity
 from agent.launcher import ContainerLauncher
-from agent.link import Link, Wanted
+from agent.link import Link
 from agent.place import Place
+from agent.rooms import Rooms, Wanted
 from agent.sessions import Sessions
 from agent.settings import Settings
 from agent.spool import Spool
-from agent.streams import Source, Streams, Views, file_sources
+from agent.streams import Source, Streams, Views, file_sources, refuse
 from agent.terminal.lines import ContainerLines
 from agent.terminal.recording import recording
 from agent.terminal.terminals import Terminals
@@ -159,7 +160,7 @@ class Program:
             spool=self._spool,
             hello=self._hello,
             status=self._status,
-            serve=serve,
+            serve=Rooms(serve, partial(refuse, client, self._who.url, token)).serve,
         )
 
     async def _look(self, wanted: ViewTerminal | Pipe, view: View) -> None:

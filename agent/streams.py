@@ -12,12 +12,15 @@ import aiohttp
 from agent import files
 from agent.dial import ViewSocket, dial
 from agent.errors import NodeError
+from agent.rooms import Wanted
 from core.link import LinkClosedError
 from core.viewing import View
 from core.wire import CLOSE_MISSING, STREAM_CHUNK_BYTES, OpenStream, Pipe, ViewTerminal
 
 log = logging.getLogger(__name__)
 
+CLOSE_BUSY = 1013
+BUSY = "it does as much of this at once as it can"
 REASON_BYTES_MAX = 123
 """A close frame has no room for more (RFC 6455, section 5.5)."""
 
@@ -121,6 +124,17 @@ class Views:
             log.warning("view.lost", extra={"what": wanted.TYPE, "reason": str(error)})
         except Exception:  # Our own bug, in one view: the link must not end for it.
             log.exception("view.crashed", extra={"what": wanted.TYPE})
+
+
+async def refuse(
+    client: aiohttp.ClientSession, url: str, token: Callable[[], str], wanted: Wanted
+) -> None:
+    """Tell whoever waits for a ticket that there is no room for it now."""
+    try:
+        async with dial(client, f"{url}/node/v1/stream/{wanted.ticket}", token()) as socket:
+            await socket.close(code=CLOSE_BUSY, message=BUSY.encode())
+    except (LinkClosedError, OSError) as error:
+        log.warning("stream.lost", extra={"what": wanted.TYPE, "reason": str(error)})
 
 
 async def _send(

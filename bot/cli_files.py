@@ -2,8 +2,10 @@
 # ruff: noqa: PLC0415  a command imports what it needs when it runs: help must come at once
 
 import os
+import secrets
 import sys
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from collections.abc import Generator
+from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote_from_bytes
@@ -66,13 +68,12 @@ def get(workspace_id: str, path: str, file: str, *, replace: bool, json_wanted: 
     target = file or Path(path).name
     if target != STANDARD and not replace and Path(target).exists():
         raise UserError(f"{target} is here already. Say --replace, or name another FILE.")
-    part = Path(f"{target}.part")
 
     async def work(client: "Client") -> None:
         chunks = client.receive("workspaces", workspace_id, "files", encoded(path))
         async with aclosing(chunks):
             first = await anext(chunks, b"")
-            with _sink(target, part) as sink:
+            with _sink(target) as sink:
                 sink.write(first)
                 async for chunk in chunks:
                     sink.write(chunk)
@@ -82,11 +83,8 @@ def get(workspace_id: str, path: str, file: str, *, replace: bool, json_wanted: 
         return
     try:
         ask(work)
-        part.replace(target)
     except OSError as error:
         raise UserError(f"{target} cannot be written: {error.strerror}.") from error
-    finally:
-        part.unlink(missing_ok=True)
     _say(workspace_id, target, json_wanted=json_wanted)
 
 
@@ -141,8 +139,22 @@ def _source(file: str) -> BinaryIO:
         raise UserError(f"{file} cannot be read: {error.strerror}.") from error
 
 
-def _sink(target: str, part: Path) -> AbstractContextManager[BinaryIO]:
-    return nullcontext(sys.stdout.buffer) if target == STANDARD else part.open("wb")
+def _sink(target: str) -> AbstractContextManager[BinaryIO]:
+    return nullcontext(sys.stdout.buffer) if target == STANDARD else _whole(Path(target))
+
+
+@contextmanager
+def _whole(target: Path) -> Generator[BinaryIO]:
+    """Write beside a file under a name that nobody has, and take its place at the end."""
+    part = target.parent / f".samovar-{secrets.token_hex(8)}.part"
+    with part.open("xb") as sink:
+        try:
+            yield sink
+            sink.flush()
+            part.replace(target)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
 
 def _say(workspace_id: str, path: str, *, json_wanted: bool) -> None:

@@ -33,6 +33,10 @@ from core.viewing import FRAME_BYTES_MAX
 log = structlog.get_logger(__name__)
 
 SHUTDOWN_S = 5
+PONG_S_MAX = None
+"""An answer to a ping waits behind what is taken slowly, for as long as that lasts. Who is gone is
+found by the links' heartbeats, the viewers' beats, and by TCP, which wants our pings acknowledged;
+they also keep proxies from ending what is idle."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +147,7 @@ def _tcp_server(config: Config, app: ASGIApp) -> _Server:
             ws="websockets-sansio",
             ws_per_message_deflate=False,
             ws_max_size=1 << 24,
+            ws_ping_timeout=PONG_S_MAX,
             timeout_graceful_shutdown=SHUTDOWN_S,
         )
     )
@@ -159,6 +164,7 @@ def _unix_server(path: Path, app: ASGIApp) -> _Server:
             ws="websockets-sansio",
             ws_per_message_deflate=False,
             ws_max_size=FRAME_BYTES_MAX,
+            ws_ping_timeout=PONG_S_MAX,
             timeout_graceful_shutdown=SHUTDOWN_S,
         )
     )

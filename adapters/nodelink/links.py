@@ -1,7 +1,7 @@
 """All links of this replica: one per node, the newest."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 
 import structlog
 
@@ -56,10 +56,22 @@ class _Link:
 
 
 class Links:
-    """Serves channels of nodes whose token was checked already."""
+    """Serves channels of nodes whose token was checked already.
 
-    def __init__(self, store: LinkStore, *, replica: ReplicaId, heartbeat_s: float) -> None:
+    Args:
+        lost: Called when a node's link has ended.
+    """
+
+    def __init__(
+        self,
+        store: LinkStore,
+        *,
+        replica: ReplicaId,
+        heartbeat_s: float,
+        lost: Callable[[NodeId], None],
+    ) -> None:
         self._store = store
+        self._lost = lost
         self._replica = replica
         self._heartbeat_s = heartbeat_s
         self._links: dict[NodeId, _Link] = {}
@@ -156,6 +168,7 @@ class Links:
             await link.connection.run()
         finally:
             link.connection = None
+            self._lost(node)
             await self._note_disconnected(node)
 
     async def _note_disconnected(self, node: NodeId) -> None:

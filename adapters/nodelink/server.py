@@ -62,7 +62,7 @@ class NodeLink:
         self._agent_files = agent_files
         self._files = files
         self._tickets = Tickets()
-        self.links = Links(store, replica=replica, heartbeat_s=heartbeat_s)
+        self.links = Links(store, replica=replica, heartbeat_s=heartbeat_s, lost=self._tickets.lost)
         self.app = Starlette(
             routes=[
                 WebSocketRoute("/link", self._link),
@@ -142,8 +142,9 @@ class NodeLink:
     async def _stream(self, socket: WebSocket) -> None:
         if (node := await self._bearer(socket)) is None:
             return
-        if await self._tickets.serve(socket.path_params["ticket"], node, socket):
-            await Socket(socket).close(1000, "")
+        code = await self._tickets.serve(socket.path_params["ticket"], node, socket)
+        if code is not None:
+            await ViewSocket(socket).close(code, "")
         else:
             await socket.send_denial_response(_problem(404, "ticket", "no such ticket"))
 

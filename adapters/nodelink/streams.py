@@ -5,6 +5,7 @@ import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from starlette.websockets import WebSocket
 
@@ -13,13 +14,24 @@ from core.ids import NodeId
 from core.wire import CLOSE_MISSING, OpenStream
 
 TICKET_S_MAX = 60.0
+CLOSE_LOST = 1001
 
 
-@dataclass(frozen=True, slots=True)
+def _future() -> "asyncio.Future[Any]":
+    return asyncio.get_running_loop().create_future()
+
+
+@dataclass(slots=True, eq=False)
 class _Waiting:
+    """Somebody with a ticket: the socket that was dialled, and the code with which it is closed."""
+
     node: NodeId
-    socket: "asyncio.Future[WebSocket]"
-    is_over: asyncio.Event = field(default_factory=asyncio.Event)
+    socket: "asyncio.Future[WebSocket]" = field(default_factory=_future)
+    over: "asyncio.Future[int]" = field(default_factory=_future)
+
+    def end(self, code: int) -> None:
+        if not self.over.done():
+            self.over.set_result(code)
 
 
 class Tickets:
@@ -28,6 +40,7 @@ class Tickets:
     def __init__(self, *, ticket_s_max: float = TICKET_S_MAX) -> None:
         self._ticket_s_max = ticket_s_max
         self._waiting: dict[str, _Waiting] = {}
+        self._open: set[_Waiting] = set()
 
     async def read(
         self,
@@ -45,21 +58,29 @@ class Tickets:
                 if chunk := message.get("bytes"):
                     yield chunk
 
-    async def serve(self, ticket: str, node: NodeId, socket: WebSocket) -> bool:
+    async def serve(self, ticket: str, node: NodeId, socket: WebSocket) -> int | None:
         """Hand the node's socket to whoever waits for it, until they are done.
 
-        Returns False, and does nothing, for a ticket that is unknown, spent, over or not of
-        this node.
+        Returns the code to close it with. Returns None, and does nothing, for a ticket that is
+        unknown, spent, over or not of this node.
         """
         waiting = self._waiting.get(ticket)
         if waiting is None or waiting.node != node or waiting.socket.done():
-            return False
+            return None
         del self._waiting[ticket]
         await socket.accept()
         if not waiting.socket.done():  # Who waited may have gone meanwhile.
             waiting.socket.set_result(socket)
-            await waiting.is_over.wait()
-        return True
+        return await waiting.over
+
+    def lost(self, node: NodeId) -> None:
+        """End what a node serves or was asked for: without its link it serves nothing."""
+        for waiting in self._open:
+            if waiting.node == node:
+                waiting.end(CLOSE_LOST)
+                if not waiting.socket.done():
+                    waiting.socket.set_exception(UnavailableError("Node", f"{node} was lost"))
+                    waiting.socket.exception()  # Whoever waits may be gone already.
 
     @asynccontextmanager
     async def dialled(
@@ -71,13 +92,14 @@ class Tickets:
             UnavailableError: It does not dial in time, or `ask` cannot reach it.
         """
         ticket = secrets.token_urlsafe(32)
-        waiting = _Waiting(node, asyncio.get_running_loop().create_future())
-        self._waiting[ticket] = waiting
+        waiting = self._waiting[ticket] = _Waiting(node)
+        self._open.add(waiting)
         try:
             yield await self._socket(waiting, lambda: ask(ticket))
         finally:
             self._waiting.pop(ticket, None)
-            waiting.is_over.set()
+            self._open.discard(waiting)
+            waiting.end(1000)
 
     async def _socket(self, waiting: _Waiting, ask: Callable[[], Awaitable[None]]) -> WebSocket:
         try:
@@ -94,4 +116,4 @@ def _judge(code: int, reason: str) -> None:
     if code == CLOSE_MISSING:
         raise NotFoundError(reason or "the node has no such thing")
     if code != 1000:
-        raise UnavailableError("Node", "the stream was cut")
+        raise UnavailableError("Node", reason or "the stream was cut")

@@ -26,8 +26,8 @@ import uvloop
 from aiohttp import web
 
 from adapters.web.app import web_app
-from agent.link import Wanted
 from agent.ports import connect, pass_on
+from agent.rooms import Wanted
 from agent.streams import Views
 from core.ids import NodeId, WorkspaceId
 from core.viewing import View

@@ -17,7 +17,7 @@ import pytest
 
 from adapters.memory.nodes import MemoryNodes
 from agent.files import Layout
-from agent.link import Wanted
+from agent.rooms import Wanted
 from agent.spool import Spool
 from agent.streams import Streams, Views, file_sources
 from core.errors import NotFoundError, UnavailableError

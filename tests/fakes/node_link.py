@@ -11,7 +11,8 @@ import aiohttp
 from adapters.nodelink.files import NodeFiles
 from adapters.nodelink.server import NodeLink
 from agent.dial import dial, dial_link
-from agent.link import Link, Serve, Wanted
+from agent.link import Link
+from agent.rooms import Serve, Wanted
 from agent.spool import Spool
 from core.ids import NodeId, ReplicaId
 from core.link import Channel

@@ -48,7 +48,21 @@ async def test_put_writes_a_file_and_get_reads_it(shell: Shell, tmp_path: Path) 
     )
     assert ran.json == {"workspace_id": SPACE, "path": str(target)}
     assert target.read_bytes() == b"new"
-    assert not target.with_name("copy.part").exists()
+
+
+async def test_get_touches_no_file_but_its_own(shell: Shell, tmp_path: Path) -> None:
+    shell.commands.files["a"] = b"new"
+    folder = tmp_path / "here"
+    folder.mkdir()
+    theirs = folder / "a.part"
+    theirs.write_bytes(b"theirs")
+    ran = await shell("workspace", "get", SPACE, "a", str(folder / "a"))
+    assert ran.code == 0, ran.err
+    (folder / "c").mkdir()
+    ran = await shell("workspace", "get", SPACE, "a", str(folder / "c"), "--replace")
+    assert (ran.code, "cannot be written" in ran.err) == (1, True)
+    assert theirs.read_bytes() == b"theirs"
+    assert sorted(path.name for path in folder.iterdir()) == ["a", "a.part", "c"]
 
 
 async def test_put_asks_before_it_replaces(shell: Shell, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ see is in `Forwarded` (RFC 7239); `X-Forwarded-*`, which many apps mix with `Ori
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import product
 from urllib.parse import urlsplit
 
 Raw = Sequence[tuple[bytes, bytes]]
@@ -28,7 +29,7 @@ _BACK = frozenset(
 
 def onward(headers: Raw, *, origin: str, port: int) -> list[tuple[bytes, bytes]]:
     """Return the headers that an app gets, without those about the body."""
-    ours, its = origin.encode(), f"http://localhost:{port}".encode()
+    ours, its = origin.encode(), b"http://localhost" + _spelt(port)[0]
     public = urlsplit(origin)
     known = f'host="{public.netloc}";proto={public.scheme}'.encode()
     kept = [(b"host", its.removeprefix(b"http://")), (b"forwarded", known)]
@@ -94,6 +95,13 @@ def is_foreign(headers: Raw, method: str | None, origin: str) -> bool:
     return site not in {b"same-origin", b"none"} and not is_link
 
 
+def is_opened(headers: Raw) -> bool:
+    """Whether somebody opens a page: one that goes elsewhere or loads itself again does not."""
+    given = dict(headers)
+    is_page = given.get(b"sec-fetch-mode") == b"navigate"
+    return is_page and given.get(b"sec-fetch-user") == b"?1"
+
+
 def cookie_in(headers: Raw, name: str) -> str:
     """Return a cookie of a request; empty without one."""
     for header, value in headers:
@@ -124,10 +132,15 @@ def _host_only(value: bytes) -> list[tuple[bytes, bytes]]:
     return [(b"set-cookie", b";".join([first, *kept]))]
 
 
+def _spelt(port: int) -> Sequence[bytes]:
+    """Return how a port is written behind a host: as a browser does, then as others may."""
+    return (b"", b":80") if port == 80 else (b":%d" % port,)
+
+
 def _inside(value: bytes, port: int) -> bytes:
     """Return where an answer leads, as a path if it is to what the app takes for itself."""
-    for host in (b"localhost", b"127.0.0.1", b"[::1]"):
-        base = b"http://%s:%d" % (host, port)
+    for host, spelt in product((b"localhost", b"127.0.0.1", b"[::1]"), _spelt(port)):
+        base = b"http://" + host + spelt
         if value == base or value.startswith((base + b"/", base + b"?")):
             rest = value[len(base) :]
             return b"/" + rest.lstrip(b"/") if rest.startswith(b"/") else b"/" + rest

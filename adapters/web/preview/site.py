@@ -16,7 +16,15 @@ from starlette.types import Message, Receive, Scope, Send
 from adapters.web import render
 from adapters.web.hosts import PORT, WORKSPACE, Hosts
 from adapters.web.preview.exchange import Answer, exchange
-from adapters.web.preview.headers import COOKIE, back, body_of, cookie_in, is_foreign, onward
+from adapters.web.preview.headers import (
+    COOKIE,
+    back,
+    body_of,
+    cookie_in,
+    is_foreign,
+    is_opened,
+    onward,
+)
 from adapters.web.preview.lines import CutError, Lines
 from adapters.web.preview.socket import pass_socket
 from adapters.web.preview.visits import GoneError, Visits, Watch
@@ -104,8 +112,6 @@ class PreviewSite:
         cookie = cookie_in(scope["headers"], self._cookie)
         if not await self._visits.may(cookie, workspace, port):
             raise _closed(port)
-        if Headers(scope=scope).get("sec-fetch-mode") == "navigate":
-            await self._visits.note(workspace)
         watch = Watch(self._visits, cookie, workspace, port)
 
         async def receiving() -> Message:
@@ -115,6 +121,8 @@ class PreviewSite:
 
         async def sending(message: Message) -> None:
             await watch.look()
+            if message["type"] == "http.response.start" and is_opened(scope["headers"]):
+                await self._visits.note(workspace)
             await send(message)
 
         passing = self._pass_socket if scope["type"] == "websocket" else self._pass_request
@@ -144,26 +152,21 @@ class PreviewSite:
         may_repeat = scope["method"] in SAFE and not body
         is_fresh = not may_repeat
         while True:
-            line = await self._lines.take((scope[WORKSPACE], port), fresh=is_fresh)
-            try:
-                await exchange(
-                    *(line, request, receive, answer),
-                    back=partial(back, pages=self._pages, port=port),
-                    has_body=bool(body),
-                )
-            except CutError:
-                await line.close()
-                if answer.has_begun:  # Our server cuts the connection: half must not look whole.
+            async with self._lines.take((scope[WORKSPACE], port), fresh=is_fresh) as line:
+                try:
+                    await exchange(
+                        *(line, request, receive, answer),
+                        back=partial(back, pages=self._pages, port=port),
+                        has_body=bool(body),
+                    )
+                except CutError:
+                    if answer.has_begun:  # Our server cuts it: half must not look whole.
+                        return
+                    if not line.is_used:
+                        raise
+                else:
                     return
-                if not line.is_used:
-                    raise
-                is_fresh = True
-            except BaseException:
-                await line.close()
-                raise
-            else:
-                await self._lines.give(line)
-                return
+            is_fresh = True
 
     def _origin(self, scope: Scope) -> str:
         return self._hosts.preview(scope[WORKSPACE], scope[PORT])

@@ -1,15 +1,16 @@
 """One WebSocket of an app: messages pass both ways, and how it ended."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from starlette.types import Message, Receive, Scope, Send
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidState, ProtocolError
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
-from websockets.protocol import State
+from websockets.protocol import Event, State
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
@@ -25,8 +26,12 @@ MESSAGE_BYTES_MAX = 1 << 24
 BAD_GATEWAY = 1014
 """https://www.iana.org/assignments/websocket: the app's side broke off."""
 GOING = 1001
+ANSWER_S_MAX = 60.0
+"""How long an app may take to say yes or no to a WebSocket."""
 CLOSE_S = 2.0
 """How long an app may take to answer the end of a WebSocket."""
+PONGS_MAX = 1000
+"""So many pings of an app that reads nothing are answered later; then it is not heard either."""
 _NO_STATUS = 1005
 
 
@@ -40,14 +45,12 @@ class _App:
             max_size=MESSAGE_BYTES_MAX,
         )
         self._pipe = pipe
+        self._heard: deque[Event] = deque()
         self._sending = asyncio.Lock()
+        self._owes = asyncio.Event()
 
-    async def ask(self, target: str, headers: Raw) -> Response:
-        """Say the request and return the answer.
-
-        Raises:
-            CutError: There is none.
-        """
+    async def ask(self, target: str, headers: Raw) -> Response | None:
+        """Say the request and return the answer; None if there is none."""
         request = self.protocol.connect()
         request.path = target
         for name, value in headers:
@@ -55,11 +58,10 @@ class _App:
             if key not in request.headers and not key.startswith("sec-websocket-"):
                 request.headers[key] = value.decode("latin-1")
         self.protocol.send_request(request)
-        await self.flush()
-        async for event in self.events():
-            if isinstance(event, Response):
-                return event
-        raise CutError
+        with suppress(ViewClosedError):
+            await self.flush()
+        answer = await self.hear()
+        return answer if isinstance(answer, Response) else None
 
     async def flush(self) -> None:
         """Send what is to be sent."""
@@ -68,18 +70,33 @@ class _App:
             for at in range(0, len(data), STREAM_CHUNK_BYTES):
                 await self._pipe.send(data[at : at + STREAM_CHUNK_BYTES])
 
-    async def events(self) -> AsyncIterator[object]:
-        """Yield what the app says, until its connection ends."""
-        while True:
-            for event in self.protocol.events_received():
-                yield event
-            if self.protocol.handshake_exc or self.protocol.state is State.CLOSED:
-                return
+    async def hear(self) -> Event | None:
+        """Return what the app says next; None after the end of its connection.
+
+        Waits for nothing else: an app that reads only when it was heard is heard.
+        """
+        while not self._heard and not self._is_over():
             try:
                 self.protocol.receive_data(await self._pipe.receive())
-                await self.flush()
+                if len(self.protocol.writes) > PONGS_MAX:
+                    await self.flush()
             except ViewClosedError:
                 self.protocol.receive_eof()
+            self._heard += self.protocol.events_received()
+            if self.protocol.writes:
+                self._owes.set()
+        return self._heard.popleft() if self._heard else None
+
+    async def answer(self) -> None:
+        """Send what the protocol itself answers, such as pongs, until cancelled."""
+        with suppress(ViewClosedError):
+            while True:
+                await self._owes.wait()
+                self._owes.clear()
+                await self.flush()
+
+    def _is_over(self) -> bool:
+        return self.protocol.handshake_exc is not None or self.protocol.state is State.CLOSED
 
 
 async def pass_socket(
@@ -89,15 +106,13 @@ async def pass_socket(
 
     Raises:
         CutError: The app gave no answer; nothing was said to the browser.
+        GoneError: The browser did not wait for one.
     """
     app = _App(pipe, port, scope["subprotocols"])
     target = scope["raw_path"].decode("latin-1")
     if scope["query_string"]:
         target += f"?{scope['query_string'].decode('latin-1')}"
-    try:
-        answer = await app.ask(target, headers)
-    except ViewClosedError as closed:
-        raise CutError from closed
+    answer = await _answer(app, target, headers, receive)
     told = [
         (name.lower().encode("latin-1"), value.encode("latin-1"))
         for name, value in answer.headers.raw_items()
@@ -107,14 +122,36 @@ async def pass_socket(
         await _deny(send, answer, [pair for pair in back(told) if pair[0] != b"content-length"])
         return
     cookies = [pair for pair in back(told) if pair[0] == b"set-cookie"]
-    await receive()  # websocket.connect
     subprotocol = app.protocol.subprotocol
     await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": cookies})
     with _without_gone():
         async with asyncio.TaskGroup() as group:
-            listening = group.create_task(_pass_up(app, receive))
+            upward = [group.create_task(_pass_up(app, receive)), group.create_task(app.answer())]
             await _pass_down(app, send)
-            listening.cancel()
+            for task in upward:
+                task.cancel()
+
+
+async def _answer(app: _App, target: str, headers: Raw, receive: Receive) -> Response:
+    """Return what the app says to a browser that waits for it; see `pass_socket`."""
+
+    async def leaving() -> None:
+        await receive()
+        raise GoneError
+
+    await receive()  # websocket.connect
+    try:
+        async with asyncio.timeout(ANSWER_S_MAX), asyncio.TaskGroup() as group:
+            gone = group.create_task(leaving())
+            answer = await app.ask(target, headers)
+            gone.cancel()
+    except TimeoutError:
+        raise CutError from None
+    except BaseExceptionGroup as group:
+        raise (group.split(GoneError)[1] or GoneError()) from None
+    if answer is None:
+        raise CutError
+    return answer
 
 
 @contextmanager
@@ -149,7 +186,9 @@ async def _pass_up(app: _App, receive: Receive) -> None:
                 app.protocol.send_binary(message["bytes"])
             await app.flush()
         _close(app, message)
-        await app.flush()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await app.flush()
     except (ViewClosedError, InvalidState):
         return  # The app has ended it: whoever listens to it knows how.
     await asyncio.sleep(CLOSE_S)
@@ -173,7 +212,7 @@ async def _pass_down(app: _App, send: Send) -> None:
     """Pass on what the app says, and its end."""
     parts: list[bytes] = []
     kind = "bytes"
-    async for event in app.events():
+    while (event := await app.hear()) is not None:
         assert isinstance(event, Frame)  # noqa: S101  the answer was heard before
         if event.opcode in {Opcode.TEXT, Opcode.BINARY}:
             kind = "text" if event.opcode is Opcode.TEXT else "bytes"

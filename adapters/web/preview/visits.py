@@ -1,8 +1,9 @@
 """Who may see a preview: asked behind `Previews`, remembered for seconds."""
 
 import asyncio
+from contextlib import suppress
 
-from core.errors import OutsideError
+from core.errors import AppError, OutsideError
 from core.ids import WorkspaceId
 from core.ports.previews import Previews, Visit
 
@@ -41,11 +42,12 @@ class Visits:
         return (visit.workspace, visit.port) == (workspace, port)
 
     async def note(self, workspace: WorkspaceId) -> None:
-        """Note that a person opened a page: what it does by itself keeps no machine."""
+        """Note that a person opened a page, which is shown also where that cannot be kept."""
         now = asyncio.get_running_loop().time()
         if now - self._noted.get(workspace, -NOTE_S) >= NOTE_S:
             self._noted[workspace] = now
-            await self._previews.keep(workspace)
+            with suppress(AppError):
+                await self._previews.keep(workspace)
 
 
 class Watch:

@@ -39,7 +39,7 @@ class Plane:
         self.links: Links | None = None
 
     def start(self) -> None:
-        self.links = Links(self.store, replica=ReplicaId("r"), heartbeat_s=0.3)
+        self.links = Links(self.store, replica=ReplicaId("r"), heartbeat_s=0.3, lost=lambda _: None)
 
     def kill(self) -> None:
         if self.links is not None:

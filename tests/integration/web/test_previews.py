@@ -3,15 +3,19 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
 import aiohttp
 import pytest
+from websockets.utils import accept_key
 
 from adapters.web.preview import lines, visits
+from adapters.web.preview import socket as websocket
 from core.errors import UserError
 from core.ids import WorkspaceId
 from tests.fakes.preview_app import PIECE, App, an_app
@@ -20,6 +24,7 @@ from tests.fakes.web import Site
 
 SPACE, PORT = WorkspaceId("k3v9x203"), 5173
 BIG_BYTES = 50_000_000
+PIECES = 500
 
 
 @dataclass
@@ -251,6 +256,93 @@ async def test_a_websocket_that_is_cut_or_refused_says_so(browser: Browser, app:
     assert refused.value.status == 502
 
 
+@asynccontextmanager
+async def bare(
+    site: Site, serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+) -> AsyncIterator[None]:
+    """Be an app that reads and writes its bytes itself."""
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await serve(reader, writer)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    site.previews.apps[SPACE, PORT] = server.sockets[0].getsockname()[1]
+    try:
+        yield
+    finally:
+        server.close()
+
+
+async def agreed(reader: asyncio.StreamReader) -> bytes:
+    """Read the request of a WebSocket; return the answer that takes it."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    (key,) = re.findall(rb"(?i)sec-websocket-key: (\S+)", head)
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + accept_key(key.decode()).encode() + b"\r\n\r\n"
+    )
+
+
+async def test_what_an_app_says_with_its_yes_to_a_websocket_is_heard(browser: Browser) -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await agreed(reader) + b"\x81\x05hello\x81\x05again")
+        await reader.read()
+
+    async with bare(browser.site, greet), browser.dial() as socket:
+        assert await socket.receive_str(timeout=10) == "hello"
+        assert await socket.receive_str(timeout=10) == "again"
+
+
+async def test_an_app_that_reads_only_after_it_was_heard_is_heard(browser: Browser) -> None:
+    taken = 0
+
+    async def tell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal taken
+        writer.write(await agreed(reader))
+        for _ in range(PIECES):
+            writer.write(b"\x89\x00" + b"\x82\x7f" + len(PIECE).to_bytes(8) + PIECE)
+            await writer.drain()
+        while data := await reader.read(1 << 16):
+            taken += len(data)
+
+    async with bare(browser.site, tell), browser.dial() as socket, asyncio.TaskGroup() as group:
+        sending = group.create_task(send_all(socket))
+        for _ in range(PIECES):
+            assert await socket.receive_bytes(timeout=20) == PIECE
+        await sending
+        await until(lambda: taken > PIECES * len(PIECE))
+
+
+async def send_all(socket: aiohttp.ClientWebSocketResponse) -> None:
+    for _ in range(PIECES):
+        await socket.send_bytes(PIECE)
+
+
+async def test_an_app_that_answers_no_websocket_is_let_go_when_the_browser_leaves(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def wait(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async def dial() -> None:
+        async with browser.dial():
+            raise AssertionError("nobody answered")
+
+    previews = browser.site.previews
+    async with bare(browser.site, wait), asyncio.TaskGroup() as group:
+        dialling = group.create_task(dial())
+        await until(lambda: previews.live == 1)
+        dialling.cancel()
+        await until(lambda: previews.live == 0)
+        monkeypatch.setattr(websocket, "ANSWER_S_MAX", 0.05)
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await dial()
+        assert refused.value.status == 502
+
+
 async def test_nothing_listens_yet_is_a_page_that_looks_again(browser: Browser) -> None:
     async with browser.ask("GET", "/a?b", headers={"Accept": "text/html"}) as answer:
         html = await answer.text()
@@ -286,6 +378,7 @@ async def test_a_port_has_so_many_connections_and_no_more(
     browser: Browser, app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lines, "LINES_MAX", 5)
+    monkeypatch.setattr(lines, "WAIT_S_MAX", 0.05)
     sockets = [await browser.dial() for _ in range(5)]
     async with browser.ask("GET", "/html") as answer:
         assert (answer.status, (await answer.json())["title"]) == (429, "preview_busy")
@@ -294,6 +387,22 @@ async def test_a_port_has_so_many_connections_and_no_more(
     await until(lambda: browser.site.previews.live == 0)
     async with browser.ask("GET", "/html") as answer:
         assert answer.status == 200
+
+
+async def test_requests_wait_for_a_connection_and_idle_ones_refuse_nobody(
+    browser: Browser, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "LINES_MAX", 2)
+    sockets = [await browser.dial() for _ in range(2)]
+    async with asyncio.TaskGroup() as group:
+        asking = [group.create_task(read(browser.ask("GET", "/html"))) for _ in range(10)]
+        asking += [group.create_task(read(browser.ask("POST", "/p", data=b"x"))) for _ in range(5)]
+        await asyncio.wait(asking, timeout=0.1)
+        assert not any(task.done() for task in asking)
+        for socket in sockets:
+            await socket.close()
+    assert all(b"Shop" in task.result() for task in asking[:10])
+    assert len(app.targets) == 5
 
 
 # Who may be there
@@ -388,12 +497,22 @@ async def test_a_person_at_a_page_keeps_the_workspace_and_the_page_itself_does_n
 ) -> None:
     async with browser.ask("GET", "/html") as answer:
         assert answer.status == 200
+    itself = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate"}
+    async with browser.ask("GET", "/html", headers=itself) as answer:
+        assert answer.status == 200
     assert browser.site.previews.kept == []
-    person = {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}
+    person = {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-User": "?1"}
     for _ in range(3):
         async with browser.ask("GET", "/html", headers=person) as answer:
             assert answer.status == 200
     assert browser.site.previews.kept == [SPACE]
+
+
+async def test_a_page_that_waits_for_something_to_listen_keeps_nothing(browser: Browser) -> None:
+    person = {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-User": "?1"}
+    async with browser.ask("GET", "/", headers=person) as answer:
+        assert answer.status == 502
+    assert browser.site.previews.kept == []
 
 
 async def test_what_is_withdrawn_ends_what_is_being_sent(

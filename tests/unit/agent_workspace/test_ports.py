@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ from adapters.memory.nodes import a_view
 from agent.errors import NodeError
 from agent.ports import CLOSE_CUT, Listener, connect, listening, named, parsed, pass_on
 from core.browse import Port, Ports
-from core.viewing import ViewClosedError
+from core.viewing import View, ViewClosedError
+from core.wire import STREAM_CHUNK_BYTES
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid"
 addresses = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6))
@@ -123,6 +125,40 @@ async def test_the_app_learns_that_the_other_side_is_gone() -> None:
         reader, writer = await asyncio.open_connection(sock=app)
         assert await reader.read() == b""
         writer.close()
+
+
+async def test_an_app_that_takes_nothing_holds_up_nobody_who_is_cancelled() -> None:
+    ours, theirs = a_view()
+    app, sock = socket.socketpair()
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        passing = group.create_task(pass_on(theirs, sock))
+        await fill(ours)
+        passing.cancel()
+    app.close()
+
+
+async def test_the_rest_reaches_the_app_after_the_other_side_has_ended_it() -> None:
+    ours, theirs = a_view()
+    app, sock = socket.socketpair()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    rest = b"x" * STREAM_CHUNK_BYTES
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        group.create_task(pass_on(theirs, sock))
+        assert await ours.receive() == b""
+        await ours.send(rest)
+        await asyncio.sleep(0)  # It is taken from the pipe.
+        await ours.close(1000, "")
+        reader, writer = await asyncio.open_connection(sock=app)
+        assert await reader.read() == rest
+        writer.close()
+
+
+async def fill(pipe: View) -> None:
+    """Send until nothing more is taken."""
+    assert await pipe.receive() == b""
+    with suppress(TimeoutError):
+        while True:
+            await asyncio.wait_for(pipe.send(b"x" * STREAM_CHUNK_BYTES), 0.3)
 
 
 async def test_a_connection_that_breaks_off_is_no_good_end() -> None:

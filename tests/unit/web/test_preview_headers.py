@@ -122,6 +122,30 @@ def test_a_redirect_to_what_the_app_takes_for_itself_stays_here(there: bytes, he
     assert dict(come((b"location", there)))[b"location"] == here
 
 
+def test_an_app_on_port_80_sees_the_origin_that_a_browser_writes() -> None:
+    own = [(b"origin", ORIGIN.encode()), (b"referer", ORIGIN.encode() + b"/a")]
+    gone = dict(onward(own, origin=ORIGIN, port=80))
+    assert gone[b"host"] == b"localhost"
+    assert gone[b"origin"] == b"http://localhost"
+    assert gone[b"referer"] == b"http://localhost/a"
+
+
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        (b"http://localhost/shop/", b"/shop/"),
+        (b"http://localhost:80/shop/", b"/shop/"),
+        (b"http://127.0.0.1", b"/"),
+        (b"http://[::1]?x", b"/?x"),
+        (b"http://localhost:8080/", b"http://localhost:8080/"),
+        (b"http://localhost.example.org/", b"http://localhost.example.org/"),
+    ],
+)
+def test_a_redirect_of_port_80_stays_here_however_it_is_spelt(there: bytes, here: bytes) -> None:
+    assert dict(back([(b"location", there)], pages=PAGES, port=80))[b"location"] == here
+    assert dict(come((b"location", b"http://localhost/")))[b"location"] == b"http://localhost/"
+
+
 def test_what_speaks_for_other_origins_does_not_come_back() -> None:
     names = {
         name
