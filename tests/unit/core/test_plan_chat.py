@@ -6,7 +6,7 @@ import pytest
 
 from core.chat import activity
 from core.decision import Decision, DecisionState
-from core.ids import RunId, SessionId, TaskId, WorkspaceId
+from core.ids import NodeId, RunId, SessionId, TaskId, WorkspaceId
 from core.limits import Limits
 from core.node import NodeState
 from core.order import NodeOrder
@@ -90,8 +90,30 @@ def test_a_chat_starts_in_its_workspace_in_one_look_and_claims_nothing() -> None
 def test_a_chat_waits_for_a_workspace_that_is_being_made(state: WorkspaceState) -> None:
     home = a_workspace(state=state, run_id=RunId("T-9.1"))
     planned = plan_run(chatting(run=new(), session=None, workspace=home))
-    assert run_of(planned).state is RunState.PREPARING
+    assert (run_of(planned).state, run_of(planned).deadline_at) == (RunState.PREPARING, None)
     assert orders_of(planned) == []
+    assert planned.due_in_s == CLOCKS.stale_s, "it may become ready before it knows of the chat"
+
+
+def test_a_chat_is_where_its_workspace_came_to_be() -> None:
+    """Its workspace waits for a machine when the chat is opened."""
+    waiting = a_workspace(state=WorkspaceState.REQUESTED, node_id=NodeId(""), run_id=None)
+    nowhere = {"session": None, "node": None, "link": None, "prompts": (a_prompt(state="pending"),)}
+    run = run_of(plan_run(chatting(run=new(), workspace=waiting, **nowhere)))
+    assert (run.state, run.node_id) == (RunState.PREPARING, None)
+    later = at(CLOCKS.workspace_s + CLOCKS.node_ready_s)
+    assert of(plan_run(chatting(run=run, workspace=waiting, now=later, **nowhere)), Run) == []
+    made = a_workspace(node_id=NodeId("node-2"), run_id=None)
+    there = {**nowhere, "node": a_node(id=NodeId("node-2")), "link": a_link(seen_at=later)}
+    planned = plan_run(chatting(run=run, workspace=made, now=later, **there))
+    assert (run_of(planned).state, run_of(planned).node_id) == (RunState.STARTING, "node-2")
+    assert {order.node_id for order in of(planned, NodeOrder)} == {"node-2"}
+
+
+def test_a_chat_starts_in_a_workspace_that_could_not_be_stopped_before() -> None:
+    kept = a_workspace(run_id=None, code="save_failed", error="The disk is full.")
+    planned = plan_run(chatting(run=new(), session=None, workspace=kept))
+    assert run_of(planned).state is RunState.STARTING
 
 
 def test_a_working_chat_has_no_deadline() -> None:
