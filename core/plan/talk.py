@@ -6,6 +6,7 @@ from datetime import timedelta
 from core.decision import Decision, DecisionState
 from core.frame import BUDGET_RAISED, NUDGE
 from core.ids import NodeId, SessionId
+from core.node import NodeState
 from core.plan.draft import Draft
 from core.plan.hand import hand
 from core.plan.instruct import instruct
@@ -48,8 +49,9 @@ def converse(draft: Draft) -> float | None:
     elif is_away:
         return view.clocks.silence_s
     elif is_through and not draft.is_owed_a_turn:
-        if run.chat_in is None:
-            _turned(draft, session)
+        if run.chat_in is not None:
+            return _rest(draft)
+        _turned(draft, session)
     else:
         return _watch(draft)
     return None
@@ -126,6 +128,17 @@ def _ended(draft: Draft, session: AgentSession) -> None:
         draft.finish(None)
     else:
         draft.finish(Outcome.FAILED, "session_ended", session.ended)
+
+
+def _rest(draft: Draft) -> float:
+    """Let a chat wait for words, but neither for a machine that is lost nor on one that is to go.
+
+    Nobody wakes it for either.
+    """
+    node = draft.view.node
+    if node is not None and node.state is not NodeState.READY:
+        draft.finish(None, "chat_machine_leaves")
+    return draft.view.clocks.lost_s
 
 
 def _turned(draft: Draft, session: AgentSession) -> None:

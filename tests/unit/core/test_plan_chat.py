@@ -8,6 +8,7 @@ from core.chat import activity
 from core.decision import Decision, DecisionState
 from core.ids import NodeId, RunId, SessionId, TaskId, WorkspaceId
 from core.limits import Limits
+from core.message import Post
 from core.node import NodeState
 from core.order import NodeOrder
 from core.place import place
@@ -18,7 +19,7 @@ from core.plan.task import plan_task
 from core.plan.workspace import plan_workspace
 from core.ports.store import Insert, Update, Wake
 from core.run import Outcome, Run, RunState
-from core.session import AgentSession, SessionState
+from core.session import AgentSession, Prompt, SessionState
 from core.task import Task, TaskState
 from core.workspace import Workspace, WorkspaceState
 from tests.fakes.nouns import (
@@ -130,9 +131,37 @@ def test_a_chat_goes_on_after_each_turn_and_is_never_nudged() -> None:
     planned = plan_run(chatting(session=IDLE, now=later, link=a_link(seen_at=later)))
     assert of(planned, Run) == []
     assert orders_of(planned) == []
-    assert planned.due_in_s is None
+    assert planned.due_in_s == CLOCKS.lost_s
     failed = replace(IDLE, turn_ok=False, turn_code="authentication_failed")
     assert of(plan_run(chatting(session=failed)), Run) == []
+
+
+def test_an_idle_chat_ends_with_its_machine_which_nobody_tells_it_of() -> None:
+    lost = run_of(plan_run(chatting(session=IDLE, now=at(CLOCKS.lost_s + 1))))
+    assert (lost.state, lost.code) == (RunState.ENDED, "node_lost")
+
+
+def test_an_idle_chat_leaves_a_machine_that_is_drained_and_says_so() -> None:
+    draining = a_node(state=NodeState.DRAINING)
+    planned = plan_run(chatting(session=IDLE, node=draining))
+    run = run_of(planned)
+    assert (run.state, run.verdict, run.code) == (RunState.CHECKING, None, "chat_machine_leaves")
+    assert orders_of(planned) == ["stop_session"]
+    stopped = chatting(session=IDLE, node=draining, run=run, orders=(an_answer("T-1.1/stop"),))
+    (post,) = of(plan_run(stopped), Post)
+    assert "Restart the workspace" in post.text
+    assert of(plan_run(chatting(node=draining)), Run) == [], "one at work goes on"
+
+
+def test_a_chat_that_comes_back_from_a_terminal_waits_for_words() -> None:
+    cut_off = {"state": SessionState.IN_TERMINAL, "terminal_id": "t-0000aaaa", "turn_ok": None}
+    planned = plan_run(chatting(session=a_session(**cut_off)))
+    assert orders_of(planned) == ["take_back"]
+    assert of(planned, Prompt) == []
+    back = replace(of(planned, AgentSession)[0], state=SessionState.IDLE, terminal_id=None)
+    later = at(CLOCKS.silence_s * 2)
+    waiting = plan_run(chatting(session=back, now=later, link=a_link(seen_at=later)))
+    assert waiting.changes == (), "nobody looks after it"
 
 
 def test_a_busy_chat_that_is_silent_is_looked_after() -> None:
