@@ -190,7 +190,7 @@ async def _view(reader: Reader, home: Workspace, chat: Chat | None, task_id: Tas
     task = await reader.get(Task, task_id)
     runs = await reader.find(Run, task_id=task_id)
     run = runs[-1] if runs else None
-    session_id = None if run is None else run.session_id
+    session_id = next((one.session_id for one in reversed(runs) if one.session_id), None)
     sessions = await reader.find(AgentSession, id=session_id) if session_id is not None else ()
     return ChatView(
         id=task.id,

@@ -13,7 +13,7 @@ from adapters.memory.forge import MemoryForge
 from core.access import Person
 from core.chat import CHATS_MAX, Chat
 from core.errors import ConflictError, ForbiddenError, NotFoundError, QuotaError, UserError
-from core.ids import NodeId, PersonId, SessionId, TaskId, ThreadId, WorkspaceId
+from core.ids import NodeId, PersonId, RunId, SessionId, TaskId, ThreadId, WorkspaceId
 from core.order import NodeOrder
 from core.ports.commands import ChatView
 from core.ports.nodes import Nodes
@@ -26,7 +26,7 @@ from core.session import AgentSession, Prompt, SessionState
 from core.task import Task, TaskState
 from core.workspace import Workspace, WorkspaceState
 from tests.fakes.desk import REPLICA, Desk
-from tests.fakes.nouns import CLOCKS, a_link, a_session, a_workspace, an_event
+from tests.fakes.nouns import CLOCKS, a_link, a_run, a_session, a_workspace, an_event
 
 HOME = WorkspaceId("wabcdefg")
 
@@ -153,6 +153,18 @@ async def test_several_chats_have_an_order_and_the_tasks_own_comes_first(
     await desk.commands.change_chat(ana, made[0].id, position=99)
     titles = [view.title for view in await desk.commands.chats(ana, HOME)]
     assert titles == ["Fix the cart", "third", "two", "one"]
+
+
+async def test_the_tasks_own_stays_while_its_next_run_has_no_agent_yet(
+    desk: Desk, ana: Person
+) -> None:
+    (before,) = await desk.commands.chats(ana, HOME)
+    await desk.put(replace(await desk.store.get(Run, "T-1.1"), state=RunState.ENDED))
+    desk.clock.advance(1)
+    again = {"id": RunId("T-1.2"), "number": 2, "created_at": desk.clock.now()}
+    await desk.put(a_run(state=RunState.PLACING, session_id=None, **again))
+    (own,) = await desk.commands.chats(ana, HOME)
+    assert (own.is_own, own.state, own.session_id) == (True, "starting", before.session_id)
 
 
 async def test_p1_the_same_words_twice_are_one_chat(desk: Desk, ana: Person) -> None:
