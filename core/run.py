@@ -61,7 +61,7 @@ class Run:
         code: The same for machines; empty when all went well.
         cancel_by: Who asked to stop, empty while nobody did.
         budget_usd: Cap for the model, raised by a person's answer.
-        looks: How often a silent coding agent was looked after.
+        looks: How often a silent coding agent was looked after, or its machine waited for.
         heard_at: When the coding agent was last heard of.
         marks: When each state was first entered, ISO 8601 by state.
         paused_s: Seconds spent in `asking`; the clocks of a run stand still there.

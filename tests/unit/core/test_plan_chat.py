@@ -137,8 +137,14 @@ def test_a_chat_goes_on_after_each_turn_and_is_never_nudged() -> None:
 
 
 def test_an_idle_chat_ends_with_its_machine_which_nobody_tells_it_of() -> None:
-    lost = run_of(plan_run(chatting(session=IDLE, now=at(CLOCKS.lost_s + 1))))
+    silent = chatting(session=IDLE, now=at(CLOCKS.lost_s + 1))
+    first = plan_run(silent)
+    assert (run_of(first).state, first.due_in_s) == (RunState.WORKING, CLOCKS.stale_s)
+    again = replace(silent, run=run_of(first))
+    lost = run_of(plan_run(again))
     assert (lost.state, lost.code) == (RunState.ENDED, "node_lost")
+    back = run_of(plan_run(replace(again, link=a_link(seen_at=again.now))))
+    assert (back.state, back.looks) == (RunState.WORKING, 0), "it was we who were away"
 
 
 def test_an_idle_chat_leaves_a_machine_that_is_drained_and_says_so() -> None:
