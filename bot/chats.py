@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bot.conversation import Conversation
+from bot import replies
+from bot.conversation import few_chats, unsaid, withdrawn
 from bot.deciding import check, existing, write
 from bot.keeping import KeepingCommands
 from bot.lifecycle import OVER, gone, not_ready
@@ -16,22 +17,18 @@ from core.message import Thread
 from core.plan.names import prompt_name
 from core.plan.step import told
 from core.ports.commands import ChatView
-from core.ports.store import AtMost, Change, Insert, Reader, Update, Wake
+from core.ports.store import Change, Insert, Reader, Update, Wake
 from core.run import LIVE, Run
 from core.session import AgentSession, Prompt
 from core.task import Task, TaskState
 from core.workspace import Workspace, WorkspaceState
 
-CHATS_MAX = 8
-"""Open chats of one workspace. A coding agent takes some hundred megabytes there."""
 _THERE = frozenset({WorkspaceState.REQUESTED, WorkspaceState.BUILDING, WorkspaceState.READY})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatCommands(KeepingCommands):
     """The part of `core.ports.commands.Commands` that is about chats."""
-
-    conversation: Conversation
 
     async def chats(self, actor: Person, workspace: WorkspaceId) -> Sequence[ChatView]:
         """See `Commands.chats`. The task's own is there once a coding agent was in it."""
@@ -105,20 +102,17 @@ class ChatCommands(KeepingCommands):
             project=found.project,
             task_id=number,
         )
-        open_ones = (("workspace_id", workspace), ("is_closed", False))
-        limit = AtMost(number=CHATS_MAX, where=open_ones, code="chats")
         try:
             await self.store.commit(
                 Insert(bound),
-                Insert(chat, limits=(limit,)),
+                Insert(chat, limits=(few_chats(workspace),)),
                 Insert(task),
                 Insert(prompt),
                 told("chat.opened", f"chat:{number}", at=now, task_id=number, by=actor.id),
                 Wake("task", number),
             )
         except QuotaError as error:
-            full = f"There are {CHATS_MAX} chats in {workspace} already. Close one first."
-            raise QuotaError(full, code="chats") from error
+            raise QuotaError(replies.too_many_chats(workspace), code="chats") from error
         except ConflictError:  # The same words came twice at once, and the others were first.
             if not await self.store.find(Thread, id=thread):
                 raise
@@ -156,24 +150,25 @@ class ChatCommands(KeepingCommands):
         check(actor, "stop")
 
         async def changes() -> Sequence[Change]:
-            found = await existing(self.store, Chat, chat, "chat")
-            if found.is_closed:
-                return []
-            at, subject = self.clock.now(), f"chat:{chat}"
-            fact = told("chat.closed", subject, at=at, task_id=chat, by=actor.id)
-            hidden = Update(replace(found, is_closed=True))
-            return [hidden, fact, *await self._ending(chat, actor)]
+            return await self.store.snapshot(lambda reader: self._closing(reader, chat, actor))
 
         await write(self.store, changes)
 
-    async def _ending(self, chat: TaskId, actor: Person) -> Sequence[Change]:
-        """Return what ends the run of a chat, or keeps it from being started."""
-        live = await self.store.find(Run, task_id=chat, state=LIVE)
-        if not live:
-            return await self.conversation.stopping(await self.store.get(Task, chat), actor.id)
-        run = live[-1]
-        over = replace(run, cancel_by=actor.id, code=run.code or "chat_closed")
-        return [Update(over), Wake("run", run.id)]
+    async def _closing(self, reader: Reader, chat: TaskId, actor: Person) -> Sequence[Change]:
+        """Return what hides a chat and ends its run, or keeps it from being started."""
+        found = await existing(reader, Chat, chat, "chat")
+        task = await reader.get(Task, chat)
+        at, subject = self.clock.now(), f"chat:{chat}"
+        ended = unsaid(await reader.find(Prompt, task_id=chat, state="pending"))
+        for run in await reader.find(Run, task_id=chat, state=LIVE):
+            over = replace(run, cancel_by=actor.id, code=run.code or "chat_closed")
+            ended += [Update(over), Wake("run", run.id)]
+        if task.state is TaskState.QUEUED:
+            ended += withdrawn(task, at=at)
+        if found.is_closed:
+            return ended
+        fact = told("chat.closed", subject, at=at, task_id=chat, by=actor.id)
+        return [Update(replace(found, is_closed=True)), fact, *ended]
 
 
 async def _tabs(reader: Reader, workspace: WorkspaceId) -> list[Chat]:
@@ -195,7 +190,7 @@ async def _view(reader: Reader, home: Workspace, chat: Chat | None, task_id: Tas
     task = await reader.get(Task, task_id)
     runs = await reader.find(Run, task_id=task_id)
     run = runs[-1] if runs else None
-    session_id = None if run is None else run.session_id
+    session_id = next((one.session_id for one in reversed(runs) if one.session_id), None)
     sessions = await reader.find(AgentSession, id=session_id) if session_id is not None else ()
     return ChatView(
         id=task.id,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bot import replies
-from bot.conversation import NOTHING, WHICH
+from bot.conversation import NOTHING, WHICH, Conversation
 from bot.deciding import check, existing, write
 from bot.handover import SessionCommands
 from bot.pulse import Pulse
@@ -49,6 +49,7 @@ class BotCommands(SessionCommands):
     """See `core.ports.commands.Commands`."""
 
     cards: Cards
+    conversation: Conversation
     pulse: Pulse
 
     async def say(self, actor: Person, words: Words) -> Heard:

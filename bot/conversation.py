@@ -2,20 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from bot import lifecycle, replies
 from bot.deciding import check
 from bot.lifecycle import NEEDS, Asked, What
 from core.access import Person
-from core.chat import Chat
+from core.chat import CHATS_MAX, Chat
 from core.clocks import Clock, Clocks
 from core.decision import Decision, DecisionState
-from core.errors import UserError
-from core.ids import PersonId, ProjectId, RunId, TaskId
+from core.errors import QuotaError, UserError
+from core.ids import PersonId, ProjectId, RunId, TaskId, WorkspaceId
 from core.message import Post, Said, Thread
 from core.plan.names import prompt_name
 from core.plan.step import told
-from core.ports.store import Change, Insert, Store, Touch, Update, Wake
+from core.ports.store import AtMost, Change, Insert, Store, Touch, Update, Wake
 from core.ports.triage import Reading, Triage
 from core.ports.work import Claim
 from core.project import Project
@@ -49,7 +50,13 @@ class Conversation:
         if said.state == "received":
             changes, result, is_ignored = await self._understood(said)
             done = replace(said, state="ignored" if is_ignored else "handled", result=result)
-            await self.store.commit(Update(done), *changes, claim=claim)
+            try:
+                await self.store.commit(Update(done), *changes, claim=claim)
+            except QuotaError:  # The tab of a chat was closed, and others have its place by now.
+                chat = await self.store.get(Chat, result)
+                words = replies.too_many_chats(chat.workspace_id)
+                refused = self._post(said, "reply", said.key, words, task_id=chat.id)
+                await self.store.commit(Update(done), Insert(refused, once=True), claim=claim)
         return None
 
     async def _understood(self, said: Said) -> tuple[list[Change], str, bool]:
@@ -199,22 +206,30 @@ class Conversation:
         text = said.text.strip()
         when_idle = bool((said.data or {}).get("when_idle")) or text.endswith(QUEUE)
         text = text.removesuffix(QUEUE).strip() or text
-        now = self.clock.now()
+        now, opened = self.clock.now(), await self._reopened(task)
         live = await self.store.find(Run, task_id=task.id, state=LIVE)
         if live:
             run = live[-1]
             prompt = self._prompt(said, text, task, run.id, when_idle=when_idle)
             # The run is written too: it must not end between our look and our words.
-            return [Insert(prompt), Update(run), Touch(task.id), Wake("run", run.id)]
+            return [Insert(prompt), Update(run), *opened, Touch(task.id), Wake("run", run.id)]
         prompt = self._prompt(
             said, text, task, RunId(f"{task.id}.{task.runs + 1}"), when_idle=False
         )
         queued = task if not task.state.is_over else task.moved(TaskState.QUEUED, at=now)
         fact = told("task.queued", f"task:{task.id}", at=now, task_id=task.id)
-        closed = await self.store.find(Chat, id=task.id, is_closed=True)
-        opened = [Update(replace(chat, is_closed=False)) for chat in closed]
         wake = Wake("task", task.id)
         return [Insert(prompt), Update(queued), *opened, fact, Touch(task.id), wake]
+
+    async def _reopened(self, task: Task) -> list[Change]:
+        """Give a chat its tab back: where an agent may be at work, people can see and close it.
+
+        One that is open is written too: it must not be closed between our look and our words.
+        """
+        return [
+            Update(replace(chat, is_closed=False), limits=(few_chats(chat.workspace_id),))
+            for chat in await self.store.find(Chat, id=task.id)
+        ]
 
     async def _answering(self, said: Said, task: Task) -> list[Change] | None:
         """Take a plain reply as the answer when exactly one question is open."""
@@ -285,13 +300,25 @@ class Conversation:
             ]
         if task.state is TaskState.QUEUED:
             waiting = await self.store.find(Prompt, task_id=task.id, state="pending")
-            return [
-                Update(task.moved(TaskState.CANCELLED, at=now)),
-                *(Update(replace(prompt, state="cancelled")) for prompt in waiting),
-                told("task.cancelled", f"task:{task.id}", at=now, task_id=task.id),
-                Touch(task.id),
-            ]
+            return [*withdrawn(task, at=now), *unsaid(waiting)]
         return []
+
+
+def withdrawn(task: Task, *, at: datetime) -> list[Change]:
+    """Return the changes that take a task out of the queue."""
+    fact = told("task.cancelled", f"task:{task.id}", at=at, task_id=task.id)
+    return [Update(task.moved(TaskState.CANCELLED, at=at)), fact, Touch(task.id)]
+
+
+def unsaid(waiting: Sequence[Prompt]) -> list[Change]:
+    """Return the changes that keep words from starting or steering a run."""
+    return [Update(replace(prompt, state="cancelled")) for prompt in waiting]
+
+
+def few_chats(workspace: WorkspaceId) -> AtMost:
+    """Return the limit of a workspace's open chats."""
+    open_ones = (("workspace_id", workspace), ("is_closed", False))
+    return AtMost(number=CHATS_MAX, where=open_ones, code="chats")
 
 
 def _about_workspace(text: str) -> What | None:

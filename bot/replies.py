@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from core.card import Card, CheckLine, Step
+from core.chat import CHATS_MAX
 from core.project import Project
 from core.terminal import Terminal, TerminalState
 
@@ -138,6 +139,11 @@ def gone_workspace(workspace: str, branch: str, task: str) -> str:
         f"Workspace {workspace} was deleted. What was pushed is on the branch {branch}. For 30 "
         f"days its copy is in `samovar rescue list`; restoring it makes a new workspace.{reply}"
     )
+
+
+def too_many_chats(workspace: str) -> str:
+    """Say that a workspace has as many chats as it may have."""
+    return f"There are {CHATS_MAX} chats in {workspace} already. Close one first, then try again."
 
 
 def workspace_busy(workspace: str) -> str:

@@ -9,6 +9,8 @@ from core.run import Run, RunState
 from core.session import AgentSession, SessionState
 from core.task import Task, TaskState
 
+CHATS_MAX = 8
+"""Open chats of one workspace. A coding agent takes some hundred megabytes there."""
 Activity = Literal["starting", "idle", "busy", "asking", "ending", "ended"]
 """What a conversation is at, as people see it."""
 _NOT_YET = frozenset({RunState.PLACING, RunState.PREPARING, RunState.STARTING})

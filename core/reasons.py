@@ -10,6 +10,8 @@ REASONS: Mapping[str, str] = {
     "chat_closed": "The chat was closed. What was done in it is in the workspace; reply to go on.",
     "chat_without_workspace": "The workspace of this chat was stopped or taken away. "
     "Restart it on its page, and open another chat there.",
+    "chat_machine_leaves": "The machine of this chat goes out of service; its workspace is saved. "
+    "Restart the workspace on its page, then reply to go on.",
     "no_node": "No machine became ready in time. Look at `samovar node list`, "
     "then reply `try again`.",
     "node_lost": "The machine has not answered for too long. What was not pushed is still on it "

@@ -55,19 +55,20 @@ class Run:
 
     Attributes:
         deadline_at: When the state is over time; None in `asking` and `ended`, and while a chat
-            works.
+            waits for its workspace or works.
         verdict: The outcome that is decided and not yet reached: work is being saved.
         reason: One sentence for people: why it ended so and what they can do.
         code: The same for machines; empty when all went well.
         cancel_by: Who asked to stop, empty while nobody did.
         budget_usd: Cap for the model, raised by a person's answer.
-        looks: How often a silent coding agent was looked after.
+        looks: How often a silent coding agent was looked after, or its machine waited for.
         heard_at: When the coding agent was last heard of.
         marks: When each state was first entered, ISO 8601 by state.
         paused_s: Seconds spent in `asking`; the clocks of a run stand still there.
         nudges: How often the coding agent was asked to finish properly.
         summary: What the coding agent says it did.
         measured: What we measured: commit, files, checks (see `core.receipt`).
+        node_id: Where the workspace is; of a chat, once its coding agent is started there.
         chat_in: Of a chat, the workspace that it works in without claiming it.
     """
 

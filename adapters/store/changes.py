@@ -14,7 +14,7 @@ from core.errors import ConflictError, LostLease, QuotaError
 from core.event import Event
 from core.message import Post
 from core.order import NodeOrder
-from core.ports.store import AtMost, Change, Insert, Tell, Touch, Update, Wake
+from core.ports.store import Change, Insert, Tell, Touch, Update, Wake
 from core.ports.work import Claim
 
 WORK_BELL = "work"
@@ -41,7 +41,7 @@ async def write(tx: Tx, changes: Sequence[Change], claim: Claim | None) -> None:
             case Insert():
                 wakes += await _insert(tx, change)
             case Update():
-                await _update(tx, change.noun)
+                await _update(tx, change)
             case Touch():
                 wakes += await touch(tx, change)
             case Wake():
@@ -61,10 +61,6 @@ async def _insert(tx: Tx, change: Insert) -> list[Wake]:
     key = next(iter(table.columns))
     if change.limits:
         await tx.lock("limits")
-        if change.once and await _exists(tx, key, row[key.name]):
-            return []
-        for limit in change.limits:
-            await _check(tx, table, shape(type(noun)), limit)
     if isinstance(noun, NodeOrder):
         row["seq"] = await _next_order(tx, noun.node_id)
     insert = tx.insert(table).values(row)
@@ -72,6 +68,7 @@ async def _insert(tx: Tx, change: Insert) -> list[Wake]:
         insert = insert.on_conflict_do_nothing(index_elements=[key.name])
     if not (await _unique(tx, insert)).rowcount:
         return []
+    await _check(tx, change)
     if isinstance(noun, NodeOrder):
         await _count_order(tx, noun.node_id, row["seq"])
         tx.bells.add(orders_bell(noun.node_id))
@@ -87,14 +84,14 @@ async def _unique(tx: Tx, statement: sa.Executable) -> sa.CursorResult[Any]:
         raise
 
 
-async def _exists(tx: Tx, key: sa.Column[Any], value: object) -> bool:
-    return (await tx.run(sa.select(key).where(key == value))).first() is not None
-
-
-async def _check(tx: Tx, table: sa.Table, of: Shape[Any], limit: AtMost) -> None:
-    count = sa.select(sa.func.count()).select_from(table).where(*matches(table, of, limit.where))
-    if (await tx.run(count)).scalar_one() >= limit.number:
-        raise QuotaError(f"the limit of {limit.number} is reached", code=limit.code)
+async def _check(tx: Tx, change: Insert | Update) -> None:
+    """Count what the limits of a written row are about."""
+    table, of = TABLES[type(change.noun)], shape(type(change.noun))
+    for limit in change.limits:
+        where = matches(table, of, limit.where)
+        count = sa.select(sa.func.count()).select_from(table).where(*where)
+        if (await tx.run(count)).scalar_one() > limit.number:
+            raise QuotaError(f"the limit of {limit.number} is reached", code=limit.code)
 
 
 def matches(
@@ -126,9 +123,12 @@ async def _count_order(tx: Tx, node_id: str, seq: int) -> None:
     await tx.run(sa.update(COUNTER).where(COUNTER.c.name == name).values(value=seq))
 
 
-async def _update(tx: Tx, noun: Any) -> None:
+async def _update(tx: Tx, change: Update) -> None:
     """Write the next value of a row where its version is still the noun's."""
+    noun: Any = change.noun
     table, of = TABLES[type(noun)], shape(type(noun))
+    if change.limits:
+        await tx.lock("limits")
     if "version" not in of.fields:
         raise ValueError(f"{type(noun).__name__} has no version: it is not updated like this")
     row = of.write(noun)
@@ -139,6 +139,7 @@ async def _update(tx: Tx, noun: Any) -> None:
     )
     if not (await _unique(tx, statement)).rowcount:
         raise ConflictError(f"{type(noun).__name__} {getattr(noun, key.name)}: not at {version}")
+    await _check(tx, change)
 
 
 async def touch(tx: Tx, change: Touch) -> list[Wake]:

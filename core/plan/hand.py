@@ -4,6 +4,8 @@ The terminal's row is the lease: a session has at most one live terminal, and wh
 does not wait any more, the conversation is the terminal's. The node is brought after it.
 """
 
+from dataclasses import replace
+
 from core.frame import RETURNED
 from core.ids import NodeId
 from core.plan.draft import Draft
@@ -69,5 +71,13 @@ def _take_back(draft: Draft, session: AgentSession, node_id: NodeId) -> None:
     answer = draft.tried(f"back/{terminal_id}", body, node=node_id, times=BACK_TRIES)
     if answer is not None and not answer.ok:
         draft.finish(Outcome.FAILED, "session_failed", answer.text)
+    elif draft.run.chat_in is not None:
+        _let_wait(draft, session)
     elif not any(prompt.state == "pending" for prompt in draft.view.prompts):
         instruct(draft, RETURNED, f"{terminal_id}/returned")
+
+
+def _let_wait(draft: Draft, session: AgentSession) -> None:
+    """Let a chat wait for words, also one whose turn was cut off without a word of its end."""
+    if session.turn_ok is None:
+        draft.put(replace(session, turn_ok=False))

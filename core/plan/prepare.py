@@ -24,8 +24,7 @@ def place_run(draft: Draft) -> float | None:
         draft.end(Outcome.CANCELLED, draft.run.stop_code)
         return None
     if draft.run.chat_in is not None:
-        assert view.workspace is not None  # noqa: S101  a chat is opened in one
-        _prepare(draft, view.workspace.id, view.workspace.node_id)
+        draft.to(RunState.PREPARING, workspace_id=draft.run.chat_in, deadline_at=None)
         return None
     workspace = view.workspace
     if workspace is not None and workspace.state in _LIVE and workspace.node_id:
@@ -121,18 +120,28 @@ def _prepare(draft: Draft, workspace_id: WorkspaceId, node_id: NodeId) -> None:
 
 
 def prepare(draft: Draft) -> float | None:
-    """Wait for the workspace, then start the coding agent with what was said."""
+    """Wait for the workspace, then start the coding agent with what was said.
+
+    A chat waits for as long as its workspace is being made, which may be for a machine first.
+    """
     view, workspace = draft.view, draft.workspace
-    is_free = _is_earlier_stopped(view)
+    is_free, is_chat = _is_earlier_stopped(view), draft.run.chat_in is not None
     if draft.run.cancel_by:
         draft.end(Outcome.CANCELLED, draft.run.stop_code)
-    elif workspace is not None and (workspace.code or workspace.state not in _LIVE):
+    elif workspace is not None and not is_chat and _is_unmade(workspace):
         draft.end(Outcome.FAILED, workspace.code or "workspace_timeout", workspace.error)
     elif workspace is not None and _is_made(workspace, draft.run) and is_free:
         _start_session(draft, workspace)
     elif draft.run.deadline_at is not None and view.now >= draft.run.deadline_at:
         draft.end(Outcome.FAILED, "workspace_timeout")
-    return None if is_free else view.clocks.poll_s
+    if not is_free:
+        return view.clocks.poll_s
+    # A workspace that became ready as the chat was written did not wake it.
+    return view.clocks.stale_s if is_chat else None
+
+
+def _is_unmade(workspace: Workspace) -> bool:
+    return bool(workspace.code) or workspace.state not in _LIVE
 
 
 def _is_earlier_stopped(view: RunView) -> bool:
@@ -165,6 +174,7 @@ def _start_session(draft: Draft, workspace: Workspace) -> None:
     draft.add(Insert(session, once=True))
     draft.to(
         RunState.STARTING,
+        node_id=workspace.node_id,
         session_id=session.id,
         heard_at=view.now,
         deadline_at=draft.deadline(view.clocks.acknowledge_s),

@@ -37,6 +37,8 @@ def plan_run(view: RunView) -> Planned:
     while (phase := _PHASES.get(draft.run.state)) is not None and phase not in done:
         done.add(phase)
         if _is_node_lost(draft, view.clocks):
+            if _is_given_time(draft):
+                return draft.planned(view.clocks.stale_s)
             end_with(draft, Outcome.FAILED, "node_lost")
             break
         if _is_homeless(draft):
@@ -55,6 +57,14 @@ def _is_node_lost(draft: Draft, clocks: Clocks) -> bool:
     if node is None or not is_needed:
         return False
     return is_lost(draft.view.link, node.state_since, now=draft.now, clocks=clocks)
+
+
+def _is_given_time(draft: Draft) -> bool:
+    """Let the machine of a chat come back once: maybe it was we who were away or asleep."""
+    if draft.run.chat_in is None or draft.run.looks:
+        return False
+    draft.set(looks=1)
+    return True
 
 
 def _is_homeless(draft: Draft) -> bool:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from core.decision import Decision, DecisionState
 from core.frame import BUDGET_RAISED, NUDGE
 from core.ids import NodeId, SessionId
+from core.node import NodeState
 from core.plan.draft import Draft
 from core.plan.hand import hand
 from core.plan.instruct import instruct
@@ -43,15 +44,20 @@ def converse(draft: Draft) -> float | None:
     draft.send_prompts(session.id, run.node_id, is_idle=is_through, is_away=is_away)
     if session.state is SessionState.ENDED:
         _ended(draft, session)
-    elif is_open:
-        return None
-    elif is_away:
-        return view.clocks.silence_s
-    elif is_through and not draft.is_owed_a_turn:
-        if run.chat_in is None:
-            _turned(draft, session)
-    else:
+    elif not is_open:
+        return _go_on(draft, session, is_away=is_away, is_through=is_through)
+    return None
+
+
+def _go_on(draft: Draft, session: AgentSession, *, is_away: bool, is_through: bool) -> float | None:
+    """Look after a coding agent that waits for no answer; return when to look again."""
+    if is_away:
+        return draft.view.clocks.silence_s
+    if not is_through or draft.is_owed_a_turn:
         return _watch(draft)
+    if draft.run.chat_in is not None:
+        return _rest(draft)
+    _turned(draft, session)
     return None
 
 
@@ -126,6 +132,15 @@ def _ended(draft: Draft, session: AgentSession) -> None:
         draft.finish(None)
     else:
         draft.finish(Outcome.FAILED, "session_ended", session.ended)
+
+
+def _rest(draft: Draft) -> float:
+    """Let a chat wait for words, but not on a machine that is to go or lost: none wakes it then."""
+    node = draft.view.node
+    if node is not None and node.state is not NodeState.READY:
+        draft.finish(None, "chat_machine_leaves")
+    draft.set(looks=0)
+    return draft.view.clocks.lost_s
 
 
 def _turned(draft: Draft, session: AgentSession) -> None:

@@ -56,10 +56,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AtMost:
-    """A limit that is counted in the same transaction as the insert.
+    """A limit that is counted in the same transaction as the write.
 
     Attributes:
-        number: How many rows may match, the new one included.
+        number: How many rows may match, the written one included.
         where: Equal values by column; a tuple means any of them.
         code: Code of the `QuotaError` when it is reached.
     """
@@ -83,6 +83,7 @@ class Update:
     """The next value of a row: written where its version is still the noun's, then one higher."""
 
     noun: Noun
+    limits: tuple[AtMost, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +163,8 @@ class Store(Reader, Protocol):
     2. An `Update` of a version that has passed raises `ConflictError` and writes nothing.
     3. An `Insert` of a key that is there raises `ConflictError`, unless it is `once`; so does one
        that breaks a unique rule ("one live run per task").
-    4. An `Insert` with limits counts and inserts as one step, also between replicas; a reached
-       limit raises `QuotaError` with its code and writes nothing.
+    4. An `Insert` or `Update` with limits counts and writes as one step, also between replicas; a
+       limit that it would pass raises `QuotaError` with its code and writes nothing.
     5. A commit under a claim that is no longer ours raises `LostLease` and writes nothing.
     6. Events are numbered in the order in which readers can see them: who has seen `seq` never
        finds a lower one later.

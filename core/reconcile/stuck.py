@@ -7,7 +7,7 @@ from core.decision import Decision
 from core.message import Post, Said, Thread
 from core.plan.draft import Draft, RunView
 from core.plan.step import told
-from core.ports.store import Change, Insert, Store, Update
+from core.ports.store import Change, Insert, Store, Update, Wake
 from core.project import Project
 from core.reasons import reason
 from core.rescue import RescueCopy
@@ -99,4 +99,9 @@ class Stuck:
             return []
         now, error = self.clock.now(), TERMINAL_STUCK
         over = terminal.moved(TerminalState.EXITED, at=now, error=error)
-        return [Update(over), told("terminal.exited", f"terminal:{key}", at=now, error=error)]
+        sessions = await self.store.find(AgentSession, id=terminal.session_id or "")
+        return [
+            Update(over),
+            told("terminal.exited", f"terminal:{key}", at=now, error=error),
+            *(Wake("run", session.run_id) for session in sessions),
+        ]

@@ -1,5 +1,6 @@
 """Chats beside the shells in real Chromium, on a desk and on a phone."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,7 +13,7 @@ from playwright.async_api import Browser, FrameLocator, Locator, Page, expect
 from core.access import Person
 from core.errors import QuotaError
 from core.ids import TaskId, WorkspaceId
-from core.ports.commands import Guest
+from core.ports.commands import ChatView, Guest
 from tests.browser.test_pages import DESK, PHONE, WIDE
 from tests.fakes.commands import a_person, a_result
 from tests.fakes.serving import until
@@ -247,6 +248,71 @@ async def test_a_refusal_is_said_and_the_words_stay(opened: Open, site: Site) ->
     await box.press("Enter")
     await expect(talk(page).get_by_text("Close one first")).to_be_visible()
     await expect(box).to_have_value("One more")
+
+
+async def test_p1_words_that_are_sent_again_after_another_tab_was_looked_at_are_one_chat(
+    opened: Open, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = await opened()
+    held, let_go, at_once = asyncio.Event(), asyncio.Event(), site.commands.new_chat
+
+    async def slow(*words: Any, **more: Any) -> ChatView:
+        made = await at_once(*words, **more)
+        held.set()
+        await let_go.wait()
+        return made
+
+    monkeypatch.setattr(site.commands, "new_chat", slow)
+    await page.get_by_role("button", name="New chat").click()
+    box = talk(page).get_by_label("Message")
+    await box.fill("Why?")
+    await box.press("Enter")
+    await held.wait()
+    await tab(page, "Shell 1").click()
+    await expect(page.locator("iframe.talk-frame")).to_have_count(0)
+    let_go.set()
+    await tab(page, "New chat").click()
+    await expect(box).to_have_value("Why?")
+    await box.press("Enter")
+    await expect(talk(page).locator(".line").get_by_text("Why?")).to_be_visible()
+    assert len(site.commands.talks) == 1
+    await box.fill("And the till?")
+    await box.press("Enter")
+    await expect(talk(page).locator(".line").get_by_text("And the till?")).to_be_visible()
+
+
+async def test_a_conversation_that_does_not_come_is_said_and_comes_later(
+    opened: Open, site: Site
+) -> None:
+    page = await opened()
+    await asked(page, "Why?")
+    await tab(page, "Shell 1").click()
+    at = re.compile(r"/chats/T-\d+$")
+    await page.route(at, lambda route: route.abort())
+    await tab(page, "Why?").click()
+    await expect(page.locator("#notice")).to_contain_text("Not connected. Trying again")
+    await page.unroute(at)
+    await expect(talk(page).locator(".line").get_by_text("Why?")).to_be_visible()
+    await expect(page.locator("#notice")).to_be_hidden()
+
+
+async def test_arrow_keys_pass_the_tab_of_a_chat_and_its_panel_is_named(
+    opened: Open, site: Site
+) -> None:
+    page = await opened()
+    for words in ("one", "two"):
+        await asked(page, words)
+    await expect(talk(page).get_by_label("Message")).to_be_focused()
+    await page.keyboard.press("Control+F6")
+    await page.keyboard.press("ArrowLeft")
+    await expect(talk(page).locator(".line").get_by_text("one")).to_be_visible()
+    await expect(tab(page, "one")).to_be_focused()
+    panel = page.get_by_role("tabpanel", name="one")
+    await expect(panel).to_have_id(await tab(page, "one").get_attribute("aria-controls") or "")
+    await page.keyboard.press("End")
+    await expect(tab(page, "Shell 1")).to_be_focused()
+    await tab(page, "two").click()
+    await expect(talk(page).get_by_label("Message")).to_be_focused()
 
 
 async def test_a_second_device_sees_the_same_at_once(opened: Open, site: Site) -> None:

@@ -351,6 +351,21 @@ async def test_4_writing_again_what_is_there_is_no_matter_of_limits(store: SqlSt
     await store.commit(Insert(a_task(id=TaskId("T-1")), once=True, limits=(THREE,)))
 
 
+async def test_4_a_row_that_comes_under_a_limit_again_is_counted_too(store: SqlStore) -> None:
+    over = [a_task(id=TaskId(f"D-{n}"), state=TaskState.DONE) for n in range(9)]
+    await store.commit(*(Insert(task) for task in over), Insert(a_task()))
+    again = [replace(task, state=TaskState.QUEUED) for task in over]
+    results = await asyncio.gather(
+        *(store.commit(Update(task, limits=(THREE,))) for task in again), return_exceptions=True
+    )
+    assert sum(isinstance(result, QuotaError) for result in results) == 7
+    assert len(await store.find(Task, state=TaskState.QUEUED)) == 2, "and the active one"
+    known = (await store.find(Task, state=TaskState.QUEUED))[-1]
+    await store.commit(Update(replace(known, title="Renamed"), limits=(THREE,)))
+    with pytest.raises(ConflictError):
+        await store.commit(Update(known, limits=(THREE,)))
+
+
 # 5. Claims
 
 

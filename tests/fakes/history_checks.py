@@ -172,7 +172,10 @@ async def _pulls(history: History) -> AsyncIterator[str]:
     """A task whose run ended with a pull request has exactly one, at what was collected last."""
     repository = history.world.forge.repositories[REPOSITORY]
     count = Counter(pull.head for pull in repository.pulls.values())
+    chats = {chat.id for chat in await history.store.find(Chat)}
     for task in await history.store.find(Task):
+        if task.id in chats:  # It is on the branch of its workspace's task and publishes nothing.
+            continue
         runs = await history.store.find(Run, task_id=task.id)
         has_one = any(run.verdict is Outcome.PULL_REQUEST for run in runs)
         if count[task.branch] != has_one:

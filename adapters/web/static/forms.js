@@ -26,6 +26,8 @@ async function send(form, submitter) {
   if (form.classList.contains("is-away")) return;
   const body = new URLSearchParams();
   for (const [name, value] of new FormData(form, submitter)) body.append(name, String(value));
+  const { draft } = form.dataset;
+  if (draft) body.set("key", keyOf(draft, body.get("text") ?? ""));
   form.classList.add("is-away");
   try {
     const answer = await fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" } });
@@ -33,7 +35,7 @@ async function send(form, submitter) {
     if (answer.status === 401) return location.reload();
     if (!answer.ok) return remark(told.detail ?? "That did not work.");
     if (told.said) remark(told.said);
-    sent(form);
+    if (draft) sent(form, draft);
     if (told.to) location.assign(told.to);
   } catch {
     remark("Samovar does not answer. What you wrote is still here.");
@@ -42,15 +44,28 @@ async function send(form, submitter) {
   }
 }
 
-/** @param {HTMLFormElement} form */
-function sent(form) {
+/** @param {HTMLFormElement} form @param {string} draft */
+function sent(form, draft) {
   const box = form.querySelector("textarea");
   if (!box) return;
   box.value = "";
-  sessionStorage.removeItem(`draft:${form.dataset.draft}`);
-  const key = form.elements.namedItem("key");
-  if (key instanceof HTMLInputElement) key.value = newKey();
+  sessionStorage.removeItem(`draft:${draft}`);
+  sessionStorage.removeItem(`sent:${draft}`);
   box.focus();
+}
+
+/**
+ * Under which delivery id words are sent. The same words are sent under the same one until they have arrived for
+ * certain, also after the page went away in between; so they count once.
+ * @param {string} draft @param {string} text
+ */
+function keyOf(draft, text) {
+  const name = `sent:${draft}`;
+  const [before, key] = JSON.parse(sessionStorage.getItem(name) ?? "[]");
+  if (before === text) return key;
+  const fresh = newKey();
+  sessionStorage.setItem(name, JSON.stringify([text, fresh]));
+  return fresh;
 }
 
 /** A new delivery id; `crypto.randomUUID` is missing where the page is not https. */

@@ -25,7 +25,7 @@ let isNewChat = writes && chosen === NEW;
 
 const shown = () => screens.get(chosen);
 const isTalk = (/** @type {import("./tabs.js").Tab | undefined} */ tab) => Boolean(tab?.talk);
-const talks = new Talks($("screens"), { opened, leave: () => document.getElementById(`tab-${chosen}`)?.focus() });
+const talks = new Talks($("screens"), { opened, changed: refresh, leave: () => document.getElementById(`tab-${chosen}`)?.focus() });
 const strip = new Tabs($("tabs"), writes, { choose, rename, move, close });
 const keys = new Keys($("keys"), shown, () => void paste());
 
@@ -238,7 +238,7 @@ function refresh() {
   document.title = `${tab ? `${tab.title} · ` : ""}${document.body.dataset.workspace}`;
   document.body.classList.toggle("is-talking", isTalk(tab));
   $("empty").hidden = all.length > 0;
-  const notice = screen ? said(screen) : tab && !isTalk(tab) ? unseen(tab) : "";
+  const notice = screen ? said(screen) : tab ? unseen(tab) : "";
   $("notice").hidden = !notice;
   write($("notice-text"), notice);
   $("notice-now").hidden = !(writes && tab?.state === "waiting");
@@ -253,6 +253,7 @@ function refresh() {
 
 /** @param {import("./tabs.js").Tab} tab */
 function unseen(tab) {
+  if (tab.talk) return talks.isLost ? "Not connected. Trying again …" : "";
   const coming = tab.is_agent ? "The agent's conversation is being opened." : "The shell is being opened.";
   const words = { waiting: "The agent is at work. Its conversation opens here when it is idle.", opening: coming };
   return tab.error || (tab.state === "waiting" || tab.state === "opening" ? words[tab.state] : "");

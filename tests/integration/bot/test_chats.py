@@ -10,10 +10,10 @@ import pytest
 
 from adapters.memory.files import MemoryFiles
 from adapters.memory.forge import MemoryForge
-from bot.chats import CHATS_MAX
 from core.access import Person
+from core.chat import CHATS_MAX, Chat
 from core.errors import ConflictError, ForbiddenError, NotFoundError, QuotaError, UserError
-from core.ids import NodeId, PersonId, SessionId, TaskId, WorkspaceId
+from core.ids import NodeId, PersonId, RunId, SessionId, TaskId, ThreadId, WorkspaceId
 from core.order import NodeOrder
 from core.ports.commands import ChatView
 from core.ports.nodes import Nodes
@@ -21,12 +21,12 @@ from core.ports.store import Insert, Wake
 from core.reconcile.placing import Machines
 from core.reconcile.runs import RunReconciler
 from core.reconcile.workspaces import WorkspaceReconciler
-from core.run import Run, RunState
-from core.session import AgentSession, SessionState
+from core.run import LIVE, Outcome, Run, RunState
+from core.session import AgentSession, Prompt, SessionState
 from core.task import Task, TaskState
 from core.workspace import Workspace, WorkspaceState
 from tests.fakes.desk import REPLICA, Desk
-from tests.fakes.nouns import CLOCKS, a_link, a_session, a_workspace, an_event
+from tests.fakes.nouns import CLOCKS, a_link, a_run, a_session, a_workspace, an_event
 
 HOME = WorkspaceId("wabcdefg")
 
@@ -155,6 +155,18 @@ async def test_several_chats_have_an_order_and_the_tasks_own_comes_first(
     assert titles == ["Fix the cart", "third", "two", "one"]
 
 
+async def test_the_tasks_own_stays_while_its_next_run_has_no_agent_yet(
+    desk: Desk, ana: Person
+) -> None:
+    (before,) = await desk.commands.chats(ana, HOME)
+    await desk.put(replace(await desk.store.get(Run, "T-1.1"), state=RunState.ENDED))
+    desk.clock.advance(1)
+    again = {"id": RunId("T-1.2"), "number": 2, "created_at": desk.clock.now()}
+    await desk.put(a_run(state=RunState.PLACING, session_id=None, **again))
+    (own,) = await desk.commands.chats(ana, HOME)
+    assert (own.is_own, own.state, own.session_id) == (True, "starting", before.session_id)
+
+
 async def test_p1_the_same_words_twice_are_one_chat(desk: Desk, ana: Person) -> None:
     both = await asyncio.gather(*(opened(desk, ana, key="same") for _ in range(5)))
     assert len({chat.id for chat in both}) == 1
@@ -264,6 +276,90 @@ async def test_a_closed_chat_ends_and_wakes_when_somebody_writes(desk: Desk, ana
     assert again.body["continues"] == run.session_id
 
 
+async def thread_of(desk: Desk, by: Person, chat: ChatView) -> ThreadId:
+    return (await desk.commands.task(by, chat.id)).thread
+
+
+async def test_g6_words_to_a_chat_that_is_being_closed_give_it_its_tab_back(
+    desk: Desk, ana: Person
+) -> None:
+    chat, run = await talking(desk, ana)
+    await desk.commands.close_chat(ana, chat.id)
+    await look(desk, "run")
+    assert (await desk.store.get(Run, run.id)).state is RunState.CHECKING
+    desk.clock.advance(1)
+    await desk.say(ana, "One more thing", thread=await thread_of(desk, ana, chat))
+    assert await states(desk, ana) == [(chat.id, "ending")]
+    await desk.store.answer_order(f"{run.id}/stop", ok=True, text="", at=desk.clock.now())
+    await look(desk, "run")
+    await desk.work_off("task")
+    assert await states(desk, ana) == [(chat.id, "starting")]
+    await desk.commands.close_chat(ana, chat.id)
+    await look(desk, "run")
+    assert (await desk.store.get(Run, f"{chat.id}.2")).is_over
+
+
+async def test_g6_what_waits_in_a_chat_does_not_start_it_again_once_it_is_closed(
+    desk: Desk, ana: Person
+) -> None:
+    chat, run = await talking(desk, ana)
+    failing = {"state": RunState.CHECKING, "verdict": Outcome.FAILED, "code": "session_ended"}
+    await desk.put(replace(run, **failing))
+    await desk.say(ana, "One more thing", thread=await thread_of(desk, ana, chat))
+    await desk.commands.close_chat(ana, chat.id)
+    await look(desk, "run")
+    await desk.store.answer_order(f"{run.id}/stop", ok=True, text="", at=desk.clock.now())
+    await look(desk, "run")
+    await desk.work_off("task")
+    assert [one.id for one in await desk.store.find(Run, task_id=chat.id)] == [run.id]
+    (late,) = await desk.store.find(Prompt, task_id=chat.id, text="One more thing")
+    assert late.state == "cancelled"
+    assert await desk.store.find(Run, chat_in=HOME, state=LIVE) == [], "nothing keeps it from sleep"
+
+
+async def test_a_closed_chat_whose_agent_runs_all_the_same_can_be_ended(
+    desk: Desk, ana: Person
+) -> None:
+    chat, run = await talking(desk, ana)
+    (tab,) = await desk.store.find(Chat, id=chat.id)
+    await desk.put(replace(tab, is_closed=True))
+    await desk.commands.close_chat(ana, chat.id)
+    await look(desk, "run")
+    assert (await desk.store.get(Run, run.id)).state is RunState.CHECKING
+
+
+async def test_p4_a_chat_is_closed_before_or_after_words_and_never_in_between(
+    desk: Desk, ana: Person
+) -> None:
+    chat, _ = await talking(desk, ana)
+    await closed(desk, ana, chat)
+    thread = await thread_of(desk, ana, chat)
+    for n in range(8):
+        said = desk.say(ana, f"Thing {n}", thread=thread)
+        await asyncio.gather(said, desk.commands.close_chat(ana, chat.id))
+        await desk.work_off("inbox")
+        (tab,) = await desk.store.find(Chat, id=chat.id)
+        waits = await desk.store.find(Prompt, task_id=chat.id, state="pending")
+        assert tab.is_closed == (not waits) == (await desk.task(chat.id)).state.is_over
+
+
+async def test_n12_words_open_no_more_chats_than_there_may_be(desk: Desk, ana: Person) -> None:
+    made = [await opened(desk, ana) for _ in range(CHATS_MAX)]
+    threads = [await thread_of(desk, ana, chat) for chat in made]
+    for chat in made:
+        await desk.commands.close_chat(ana, chat.id)
+    others = [await opened(desk, ana) for _ in range(CHATS_MAX - 1)]
+    for thread in threads[:2]:
+        await desk.say(ana, "Go on", thread=thread)
+    assert len(await chats(desk, ana)) == CHATS_MAX
+    assert (await desk.task(made[1].id)).state is TaskState.CANCELLED
+    lines = (await desk.commands.task(ana, made[1].id)).lines
+    assert "Close one first" in lines[-1].text
+    await desk.commands.close_chat(ana, others[0].id)
+    await desk.say(ana, "Go on", thread=threads[1])
+    assert (await desk.task(made[1].id)).state is TaskState.QUEUED
+
+
 async def test_a_chat_that_is_closed_before_it_began_never_begins(desk: Desk, ana: Person) -> None:
     chat = await opened(desk, ana)
     await desk.commands.close_chat(ana, chat.id)
@@ -303,7 +399,7 @@ async def test_a_chat_ends_with_its_workspace_and_says_why(desk: Desk, ana: Pers
     await look(desk, "run")
     assert await states(desk, ana) == [(chat.id, "ended")]
     (view,) = await chats(desk, ana)
-    assert "Open a new chat" in view.error
+    assert "open another chat" in view.error
     session = await desk.store.get(AgentSession, SessionId(str(run.session_id)))
     assert session.state is SessionState.ENDED
 

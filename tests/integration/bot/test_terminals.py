@@ -13,11 +13,12 @@ from core.ids import TerminalId, WorkspaceId
 from core.order import NodeOrder
 from core.ports.store import Wake
 from core.reconcile.stuck import TERMINAL_STUCK, Stuck
+from core.session import SessionState
 from core.terminal import Terminal, TerminalState
 from core.viewing import Beat, FromViewer, Input, Seen, View, encode
 from core.workspace import Workspace, WorkspaceState
-from tests.fakes.desk import Desk
-from tests.fakes.nouns import CLOCKS, a_workspace
+from tests.fakes.desk import REPLICA, Desk
+from tests.fakes.nouns import CLOCKS, SESSION, a_session, a_terminal, a_workspace
 from tests.fakes.serving import until
 
 WORKSPACE = WorkspaceId("wabcdefg")
@@ -298,3 +299,12 @@ async def test_g2_a_terminal_that_is_given_up_ends_with_a_sentence(desk: Desk, a
     (tab,) = await desk.commands.terminals(ana, WORKSPACE)
     assert (tab.state, tab.error) == ("exited", TERMINAL_STUCK)
     assert (await kinds(desk, ana)).count("terminal.exited") == 1
+
+
+async def test_the_run_of_a_conversation_is_woken_when_its_terminal_is_given_up(
+    desk: Desk, ana: Person
+) -> None:
+    await desk.put(a_session(state=SessionState.IN_TERMINAL, terminal_id=TerminalId("t-0000aaaa")))
+    await desk.put(a_terminal(session_id=SESSION))
+    await Stuck(store=desk.store, clock=desk.clock, clocks=CLOCKS)("terminal", "t-0000aaaa", "boom")
+    assert [claim.key for claim in await desk.work.claim(REPLICA, ["run"], limit=9)] == ["T-1.1"]

@@ -123,7 +123,6 @@ class Leases(Runs):
             nodes_link=cast("Any", None),
             doors=cast("Any", None),
             files=cast("Any", None),
-            conversation=self.conversation,
         )
 
     def person(self, name: str) -> Person:

@@ -6,8 +6,9 @@ import pytest
 
 from core.chat import activity
 from core.decision import Decision, DecisionState
-from core.ids import RunId, SessionId, TaskId, WorkspaceId
+from core.ids import NodeId, RunId, SessionId, TaskId, WorkspaceId
 from core.limits import Limits
+from core.message import Post
 from core.node import NodeState
 from core.order import NodeOrder
 from core.place import place
@@ -18,7 +19,7 @@ from core.plan.task import plan_task
 from core.plan.workspace import plan_workspace
 from core.ports.store import Insert, Update, Wake
 from core.run import Outcome, Run, RunState
-from core.session import AgentSession, SessionState
+from core.session import AgentSession, Prompt, SessionState
 from core.task import Task, TaskState
 from core.workspace import Workspace, WorkspaceState
 from tests.fakes.nouns import (
@@ -90,8 +91,30 @@ def test_a_chat_starts_in_its_workspace_in_one_look_and_claims_nothing() -> None
 def test_a_chat_waits_for_a_workspace_that_is_being_made(state: WorkspaceState) -> None:
     home = a_workspace(state=state, run_id=RunId("T-9.1"))
     planned = plan_run(chatting(run=new(), session=None, workspace=home))
-    assert run_of(planned).state is RunState.PREPARING
+    assert (run_of(planned).state, run_of(planned).deadline_at) == (RunState.PREPARING, None)
     assert orders_of(planned) == []
+    assert planned.due_in_s == CLOCKS.stale_s, "it may become ready before it knows of the chat"
+
+
+def test_a_chat_is_where_its_workspace_came_to_be() -> None:
+    """Its workspace waits for a machine when the chat is opened."""
+    waiting = a_workspace(state=WorkspaceState.REQUESTED, node_id=NodeId(""), run_id=None)
+    nowhere = {"session": None, "node": None, "link": None, "prompts": (a_prompt(state="pending"),)}
+    run = run_of(plan_run(chatting(run=new(), workspace=waiting, **nowhere)))
+    assert (run.state, run.node_id) == (RunState.PREPARING, None)
+    later = at(CLOCKS.workspace_s + CLOCKS.node_ready_s)
+    assert of(plan_run(chatting(run=run, workspace=waiting, now=later, **nowhere)), Run) == []
+    made = a_workspace(node_id=NodeId("node-2"), run_id=None)
+    there = {**nowhere, "node": a_node(id=NodeId("node-2")), "link": a_link(seen_at=later)}
+    planned = plan_run(chatting(run=run, workspace=made, now=later, **there))
+    assert (run_of(planned).state, run_of(planned).node_id) == (RunState.STARTING, "node-2")
+    assert {order.node_id for order in of(planned, NodeOrder)} == {"node-2"}
+
+
+def test_a_chat_starts_in_a_workspace_that_could_not_be_stopped_before() -> None:
+    kept = a_workspace(run_id=None, code="save_failed", error="The disk is full.")
+    planned = plan_run(chatting(run=new(), session=None, workspace=kept))
+    assert run_of(planned).state is RunState.STARTING
 
 
 def test_a_working_chat_has_no_deadline() -> None:
@@ -108,9 +131,43 @@ def test_a_chat_goes_on_after_each_turn_and_is_never_nudged() -> None:
     planned = plan_run(chatting(session=IDLE, now=later, link=a_link(seen_at=later)))
     assert of(planned, Run) == []
     assert orders_of(planned) == []
-    assert planned.due_in_s is None
+    assert planned.due_in_s == CLOCKS.lost_s
     failed = replace(IDLE, turn_ok=False, turn_code="authentication_failed")
     assert of(plan_run(chatting(session=failed)), Run) == []
+
+
+def test_an_idle_chat_ends_with_its_machine_which_nobody_tells_it_of() -> None:
+    silent = chatting(session=IDLE, now=at(CLOCKS.lost_s + 1))
+    first = plan_run(silent)
+    assert (run_of(first).state, first.due_in_s) == (RunState.WORKING, CLOCKS.stale_s)
+    again = replace(silent, run=run_of(first))
+    lost = run_of(plan_run(again))
+    assert (lost.state, lost.code) == (RunState.ENDED, "node_lost")
+    back = run_of(plan_run(replace(again, link=a_link(seen_at=again.now))))
+    assert (back.state, back.looks) == (RunState.WORKING, 0), "it was we who were away"
+
+
+def test_an_idle_chat_leaves_a_machine_that_is_drained_and_says_so() -> None:
+    draining = a_node(state=NodeState.DRAINING)
+    planned = plan_run(chatting(session=IDLE, node=draining))
+    run = run_of(planned)
+    assert (run.state, run.verdict, run.code) == (RunState.CHECKING, None, "chat_machine_leaves")
+    assert orders_of(planned) == ["stop_session"]
+    stopped = chatting(session=IDLE, node=draining, run=run, orders=(an_answer("T-1.1/stop"),))
+    (post,) = of(plan_run(stopped), Post)
+    assert "Restart the workspace" in post.text
+    assert of(plan_run(chatting(node=draining)), Run) == [], "one at work goes on"
+
+
+def test_a_chat_that_comes_back_from_a_terminal_waits_for_words() -> None:
+    cut_off = {"state": SessionState.IN_TERMINAL, "terminal_id": "t-0000aaaa", "turn_ok": None}
+    planned = plan_run(chatting(session=a_session(**cut_off)))
+    assert orders_of(planned) == ["take_back"]
+    assert of(planned, Prompt) == []
+    back = replace(of(planned, AgentSession)[0], state=SessionState.IDLE, terminal_id=None)
+    later = at(CLOCKS.silence_s * 2)
+    waiting = plan_run(chatting(session=back, now=later, link=a_link(seen_at=later)))
+    assert waiting.changes == (), "nobody looks after it"
 
 
 def test_a_busy_chat_that_is_silent_is_looked_after() -> None:

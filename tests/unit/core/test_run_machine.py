@@ -29,7 +29,7 @@ from core.node import Link, Node
 from core.order import NodeOrder
 from core.ports.forge import Pull, PullDraft
 from core.ports.grants import Grant
-from core.ports.store import AtMost, Change, Insert, Look, Tell, Touch, Update, Wake
+from core.ports.store import Change, Insert, Look, Tell, Touch, Update, Wake
 from core.ports.work import Claim
 from core.project import Project, RepoRef
 from core.reconcile.placing import Machines
@@ -135,6 +135,7 @@ class World:
                 if self.rows[kind, key].version != change.noun.version:
                     raise ConflictError(f"{kind.__name__} {key}")
                 self.rows[kind, key] = replace(change.noun, version=change.noun.version + 1)
+                self._check(change)
             case Tell():
                 self.told.append(change.event)
             case Wake():
@@ -148,13 +149,14 @@ class World:
             if not change.once:
                 raise ConflictError(f"{kind.__name__} {key}")
             return
-        for limit in change.limits:
-            self._check(kind, limit)
         self.rows[kind, key] = change.noun
+        self._check(change)
 
-    def _check(self, kind: type, limit: AtMost) -> None:
-        if sum(matches(noun, limit.where) for noun in self.all(kind)) >= limit.number:
-            raise QuotaError("a limit is reached", code=limit.code)
+    def _check(self, change: Insert | Update) -> None:
+        for limit in change.limits:
+            known = self.all(type(change.noun))
+            if sum(matches(noun, limit.where) for noun in known) > limit.number:
+                raise QuotaError("a limit is reached", code=limit.code)
 
     def wake(self, kind: str, key: str, in_s: float = 0.0) -> None:
         self.due[kind, key] = min(self.due.get((kind, key), 1e18), self.elapsed + in_s)
