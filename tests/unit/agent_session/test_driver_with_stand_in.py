@@ -12,12 +12,9 @@ from typing import Any
 
 import pytest
 
-from agent.claude import driver as claude_driver
 from agent.claude import home
 from agent.claude.driver import ClaudeDriver
 from agent.claude.home import Transcript
-from agent.claude.others import Other, others
-from agent.driver import SessionSpec
 from agent.launcher import BEGAN, LocalLauncher
 from agent.mailbox import LINE_BYTES_MAX
 from bot.demo.script import prompt as with_script
@@ -25,6 +22,9 @@ from bot.demo.script import say, step, use
 from core.ids import TerminalId
 from tests.fakes.agent_session import DONE, Bench, new_prompt, running
 from tests.fakes.claude_process import install
+from tests.fakes.session_fixtures import Looks, looks
+
+__all__ = ["looks"]
 
 
 def levers(*blocks: dict[str, object]) -> str:
@@ -309,36 +309,13 @@ def opened(bench: Bench, session: str, *, since: str) -> None:
     part.rename(folder / f"{os.getpid()}.json")
 
 
-@pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> list[list[Other]]:
-    """Look for others at every turn of the loop; collect what was found."""
-    monkeypatch.setattr(claude_driver, "OTHERS_LOOK_S", 0.0)
-    found: list[list[Other]] = []
-
-    def look(spec: SessionSpec) -> list[Other]:
-        found.append(others(spec))
-        return found[-1]
-
-    monkeypatch.setattr(claude_driver, "others", look)
-    return found
-
-
-async def was_looked_at(bench: Bench, looks: list[list[Other]], session: str, since: str) -> None:
-    """Wait until a look after the first one that saw this process: that one was acted on."""
-
-    def times() -> int:
-        return sum((one.session, one.began) == (session, since) for look in looks for one in look)
-
-    await bench.until(lambda: times() > 1)
-
-
 async def test_the_file_of_a_dead_process_is_not_taken_for_the_one_that_has_its_id_now(
-    bench: Bench, looks: list[list[Other]]
+    bench: Bench, looks: Looks
 ) -> None:
     async with running(bench.driver()) as driver:
         await driver.started()
         opened(bench, bench.session, since="1")
-        await was_looked_at(bench, looks, bench.session, "1")
+        await bench.until(lambda: looks.saw(bench.session, "1"))
         opened(bench, bench.session, since=began())
         await bench.until(lambda: bench.of("notice"))
         await driver.stop()
@@ -346,7 +323,7 @@ async def test_the_file_of_a_dead_process_is_not_taken_for_the_one_that_has_its_
 
 
 async def test_a_terminal_that_goes_on_with_another_conversation_is_told_of(
-    bench: Bench, looks: list[list[Other]]
+    bench: Bench, looks: Looks
 ) -> None:
     async with running(bench.driver()) as driver:
         await driver.prompt(new_prompt(), levers())
@@ -354,7 +331,7 @@ async def test_a_terminal_that_goes_on_with_another_conversation_is_told_of(
         opened(bench, "another", since="1")
         await driver.hand_over(TerminalId("t-1"))
         opened(bench, bench.session, since=began())
-        await was_looked_at(bench, looks, bench.session, began())
+        await bench.until(lambda: looks.saw(bench.session, began()))
         opened(bench, "new", since=began())
         await bench.until(lambda: bench.of("notice"))
         await driver.stop()
