@@ -105,8 +105,12 @@ class Launcher(Protocol):
         """Run the shell `script` as the session's user, detached."""
         ...
 
-    async def is_alive(self, pid: int) -> bool:
-        """Return whether the process with this id (as it sees itself) exists."""
+    async def is_alive(self, pid: int, *, began: str = "") -> bool:
+        """Return whether the process with this id (as it sees itself) exists.
+
+        `began` tells it from a later one with its id: clock ticks since the machine's start, as
+        field 22 of `/proc/PID/stat` has them.
+        """
         ...
 
     async def signal(self, pid: int, name: str) -> None:
@@ -166,7 +170,11 @@ class AgentDriver(Protocol):
         ...
 
     async def interrupt(self) -> None:
-        """Stop the turn and drop what is queued; nothing to stop is no error."""
+        """Stop the turn and drop what was said before; nothing to stop is no error.
+
+        That is also true of prompts that were only taken so far, and of a turn that a dead process
+        left in the middle: the next process does not go on with it.
+        """
         ...
 
     async def hand_over(self, terminal: TerminalId) -> None:

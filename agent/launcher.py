@@ -33,6 +33,14 @@ Ours is in the environment of the coding agent and what it starts; Claude Code g
 its shells even where the environment is scrubbed (measured)."""
 
 
+ALIVE = """
+kill -0 "$1" || exit
+[ "$2" ] || { echo yes; exit; }
+set -- "$2" $(sed 's/.*) //' /proc/"$1"/stat)
+[ "$1" != "${21}" ] || echo yes
+"""
+BEGAN = 19
+"""Where a process began, among the fields of its state in /proc after its name."""
 SIGNAL = """
 kill -s "$1" "$2" || exit
 [ "$1" = STOP ] || exit
@@ -86,10 +94,10 @@ class ContainerLauncher:
         except (DockerError, aiohttp.ClientError, OSError) as error:
             raise _node_error(error) from error
 
-    async def is_alive(self, pid: int) -> bool:
+    async def is_alive(self, pid: int, *, began: str = "") -> bool:
         """See `Launcher.is_alive`."""
         try:
-            return (await self._shell('kill -0 "$1" && echo yes', str(pid))).strip() == "yes"
+            return (await self._shell(ALIVE, str(pid), began)).strip() == "yes"
         except NodeError as error:
             if error.code in {"workspace_stopped", "workspace_gone"}:
                 return False
@@ -166,9 +174,10 @@ class LocalLauncher:
         )
         await process.wait()
 
-    async def is_alive(self, pid: int) -> bool:
+    async def is_alive(self, pid: int, *, began: str = "") -> bool:
         """See `Launcher.is_alive`."""
-        return _state(pid) not in {"", "Z"}
+        fields = _stat(pid)
+        return bool(fields) and fields[0] != "Z" and began in {"", fields[BEGAN]}
 
     async def signal(self, pid: int, name: str) -> None:
         """See `Launcher.signal`."""
@@ -198,13 +207,14 @@ def _processes() -> list[Path]:
     return [folder for folder in Path("/proc").iterdir() if folder.name.isdigit()]
 
 
-def _state(pid: int, thread: str = "") -> str:
+def _stat(pid: int, thread: str = "") -> list[str]:
+    """Return what proc(5) says from the third field on, empty where there is no process."""
     below = f"task/{thread}/" if thread else ""
     try:
         text = Path(f"/proc/{pid}/{below}stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return ""
-    return text.rpartition(")")[2].split()[0]
+        return []
+    return text.rpartition(")")[2].split()
 
 
 def _stands_still(pid: int) -> bool:
@@ -212,4 +222,4 @@ def _stands_still(pid: int) -> bool:
         threads = [folder.name for folder in Path(f"/proc/{pid}/task").iterdir()]
     except OSError:
         return True
-    return all(_state(pid, thread) in {"", "T", "Z", "X"} for thread in threads)
+    return all(_stat(pid, thread)[:1] in ([], ["T"], ["Z"], ["X"]) for thread in threads)

@@ -22,6 +22,8 @@ FIFO, JOURNAL, ERRORS, PID, EXIT = "in.fifo", "out.jsonl", "err.log", "pid", "ex
 READ_BYTES = 1 << 20
 LINE_BYTES_MAX = 64 << 20
 """A prompt of 8 MB comes back as one line; eight times that is somebody filling the disk."""
+JOURNAL_BYTES_MAX = 1 << 30
+"""It is archived at a sixteenth of that, unless nobody was there to do it for half a day."""
 SMALL_BYTES_MAX = 64 << 10
 RESERVE_BYTES = 4 << 20
 """Some dozen turns of a coding agent."""
@@ -41,7 +43,7 @@ class Line:
     Attributes:
         start: Its first byte in this generation.
         end: The byte after its newline.
-        text: Without the newline; empty if the line was longer than `LINE_BYTES_MAX`.
+        text: Without the newline; empty for a piece of a line longer than `LINE_BYTES_MAX`.
     """
 
     start: int
@@ -107,7 +109,7 @@ class Mailbox:
                 os.close(folder)
             journal = self._open(JOURNAL, os.O_RDWR | os.O_APPEND | os.O_CREAT)
             with os.fdopen(journal, "rb+") as file:
-                size = _expect(file.fileno(), stat.S_ISREG, JOURNAL).st_size
+                size = _expect_journal(file, JOURNAL)
                 os.fchown(file.fileno(), uid, gid)
             self.keep_room(size)
         except OSError as error:
@@ -160,11 +162,12 @@ class Mailbox:
         """Yield the whole lines from `offset` on; an unfinished last line is left for later.
 
         Raises:
-            NodeError: `journal_damaged`: the journal is shorter than what was read of it.
+            NodeError: `journal_damaged`: the journal is shorter than what was read of it, or
+                larger than `JOURNAL_BYTES_MAX`.
         """
         name = JOURNAL if generation is None else archive(generation)
         with os.fdopen(self._open(name, os.O_RDONLY), "rb") as file:
-            if _expect(file.fileno(), stat.S_ISREG, name).st_size < offset:
+            if _expect_journal(file, name) < offset:
                 raise NodeError(
                     "journal_damaged",
                     "The session's journal lost its beginning; reply to start a new session.",
@@ -326,6 +329,18 @@ def _expect(file: int, kind: Callable[[int], bool], name: str) -> os.stat_result
     return status
 
 
+def _expect_journal(file: BinaryIO, name: str) -> int:
+    """Return the size of a journal that may be read, which its user can make as they like."""
+    size = _expect(file.fileno(), stat.S_ISREG, name).st_size
+    if size > JOURNAL_BYTES_MAX:
+        raise NodeError(
+            "journal_damaged",
+            f"The session's journal has {size >> 20} MiB, more than any coding agent writes; "
+            "reply to start a new session.",
+        )
+    return size
+
+
 async def _write_whole(fifo: int, data: bytes) -> None:
     rest, waited_s, cancelled = memoryview(data), 0.0, False
     while rest:
@@ -348,18 +363,22 @@ async def _write_whole(fifo: int, data: bytes) -> None:
 
 
 def whole_lines(file: BinaryIO, offset: int) -> Generator[Line]:
-    """Yield the whole lines of a file that stands at `offset`."""
+    """Yield the whole lines of a file that stands at `offset`.
+
+    Of a line that is too long its pieces are passed over as they come: nobody reads it from its
+    beginning again and again while it grows.
+    """
     start, length, kept = offset, 0, bytearray()
     while chunk := file.read(READ_BYTES):
         at = 0
         while (end := chunk.find(b"\n", at) + 1) > 0:
             length += end - at
-            text = bytes(kept) + chunk[at : end - 1] if length <= LINE_BYTES_MAX else b""
-            yield Line(start=start, end=start + length, text=text)
+            yield Line(start=start, end=start + length, text=bytes(kept) + chunk[at : end - 1])
             start, length, at = start + length, 0, end
             kept.clear()
         length += len(chunk) - at
-        if length <= LINE_BYTES_MAX:
-            kept += chunk[at:]
-        else:
+        kept += chunk[at:]
+        if length > LINE_BYTES_MAX:
+            yield Line(start=start, end=start + length, text=b"")
+            start, length = start + length, 0
             kept.clear()

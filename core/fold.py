@@ -24,7 +24,7 @@ _RECEIPTS: Mapping[str, frozenset[str]] = {
 """What a coding agent may say next of a prompt; a receipt never goes backwards."""
 _ASKED = frozenset({"question", "permission", "plan"})
 """What a coding agent may ask for. A budget is asked for by us alone."""
-_SAID = frozenset({"opened_by_hand"})
+_SAID = frozenset({"opened_by_hand", "conversation_left"})
 """Codes of notices that are said in the thread, beside the session's own page."""
 _COST_USD_MAX = 1e9
 """Whatever is above it, or not a number, is no estimate."""

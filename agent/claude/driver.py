@@ -11,6 +11,7 @@ from agent.claude import protocol
 from agent.claude.follow import Follower
 from agent.claude.home import (
     HOLDER,
+    TRANSCRIPT_BYTES_MAX,
     WANTED,
     Transcript,
     environment,
@@ -100,11 +101,12 @@ class ClaudeDriver:
         self._is_stopping = False
         self._lease = ""
         self._scanned = 0
-        self._interrupting = asyncio.Lock()
+        self._is_interrupted = False
         self._is_paused_until = 0.0
         self._stopped_since: float | None = None
         self._next_process_look = 0.0
         self._next_others_look = 0.0
+        self._had_ours: set[str] = set()
         self._forget_process()
 
     def _forget_process(self) -> None:
@@ -157,7 +159,7 @@ class ClaudeDriver:
             return
         session = self._spec.session
         await self._journal.begin_anew(session)
-        if self._transcript.exists():
+        if await asyncio.to_thread(self._transcript.exists):
             first = int(self._now().timestamp()) << 20
             await self._journal.note(session, FIRST, str(first))
 
@@ -222,18 +224,14 @@ class ClaudeDriver:
         self._follower.notify()
 
     async def interrupt(self) -> None:
-        """See `AgentDriver.interrupt`."""
+        """See `AgentDriver.interrupt`; `_supervise` sees to it."""
         await self._know()
-        async with self._interrupting:
-            if self._is_over() or self.state.phase == "idle":
-                return
-            try:
-                async with asyncio.timeout(self._step_s_max):
-                    await self._ask("interrupt", cancel_queued=True)
-                    while self.state.said == "running":
-                        await self._follower.changed(within_s=self._step_s_max)
-            except (GoneError, TimeoutError):
-                return
+        self._is_interrupted = True
+        self._follower.notify()
+        while self._is_interrupted and not self._is_over():
+            if self._failure is not None:
+                raise self._failure
+            await self._follower.changed(within_s=1.0)
 
     async def hand_over(self, terminal: TerminalId) -> None:
         """See `AgentDriver.hand_over`."""
@@ -284,7 +282,7 @@ class ClaudeDriver:
         while not self._is_over():
             try:
                 if self._is_away():
-                    await self._take_over_lines()
+                    await self._look_away()
                 elif await self._is_alive():
                     await self._serve()
                 else:
@@ -301,6 +299,13 @@ class ClaudeDriver:
     def _is_away(self) -> bool:
         """Whether the conversation is where it should be: in a terminal."""
         return bool(self._lease) and self._lease == self.state.holder and not self._is_stopping
+
+    async def _look_away(self) -> None:
+        """Follow what is said in the terminal. What waits for the return may be taken back."""
+        await self._take_over_lines()
+        if self._is_interrupted:
+            await self._give_up_turn()
+        await self._look_for_another()
 
     async def _take_over_lines(self) -> None:
         """Copy what the terminal added to the transcript into the journal, a line at a time."""
@@ -330,15 +335,24 @@ class ClaudeDriver:
         if self._hello is None:
             await self._say_hello()
         await self._answer_waiting()
+        if self._is_interrupted and self._is_about_to_resume():
+            await self._signal("KILL")
+            return
         if not self._is_greeted:
             await self._greet()
             return
-        if self._is_stopping or self._lease:
+        if self._is_stopping:
             await self._end()
+            return
+        if self._lease or self.state.is_leaving:
+            await self._leave_to_terminal()
+            return
+        if self._is_interrupted:
+            await self._stop_turn()
             return
         await self._give_prompts()
         if self.state.is_refused:
-            await self.interrupt()
+            await self._interrupt()
         await self._continue_broken()
         await self._check_silence()
         await self._look_for_others()
@@ -398,6 +412,29 @@ class ClaudeDriver:
             return {}
         return {"decision": "block", "reason": REMINDER}
 
+    def _is_about_to_resume(self) -> bool:
+        """Whether the process will go on with a dead one's turn, so that nothing stops it yet."""
+        return bool(self.state.resumed) and self.state.said in {"", "idle"}
+
+    async def _stop_turn(self) -> None:
+        """Carry out what `interrupt` asks for; first what the process was not given yet."""
+        for prompt in self._prompts.unwritten(self.state):
+            await self._remark("prompt", prompt=prompt.id, state="cancelled")
+        if self._prompts.unwritten(self.state):
+            return  # It was in mid-line.
+        await self._interrupt()
+        self._is_interrupted = False
+        self._follower.notify()
+
+    async def _interrupt(self) -> None:
+        if self.state.phase == "idle" and not self._prompts.unseen(self.state):
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._step_s_max):
+                await self._ask("interrupt", cancel_queued=True)
+                while self.state.said == "running":
+                    await self._follower.changed(within_s=self._step_s_max)
+
     async def _give_prompts(self) -> None:
         for prompt in self._prompts.unwritten(self.state):
             await self._prompts.write(prompt, start=self.state.starts)
@@ -436,8 +473,22 @@ class ClaudeDriver:
             return
         self._next_others_look = now + OTHERS_LOOK_S
         for other in await asyncio.to_thread(others, self._spec):
-            if other.name not in self.state.others and await self._launcher.is_alive(other.pid):
+            is_known = other.name in self.state.others or other.session != self._spec.session
+            if not is_known and await self._launcher.is_alive(other.pid, began=other.began):
                 await self._remark("other", name=other.name)
+
+    async def _look_for_another(self) -> None:
+        """Tell of a terminal that went from our conversation to another one: we cannot see it."""
+        now = asyncio.get_running_loop().time()
+        if now < self._next_others_look:
+            return
+        self._next_others_look = now + OTHERS_LOOK_S
+        for other in await asyncio.to_thread(others, self._spec):
+            left = f"{other.name}>{other.session}"
+            if other.session == self._spec.session:
+                self._had_ours.add(other.name)
+            elif other.name in self._had_ours and left not in self.state.others:
+                await self._mark("left", name=left)
 
     async def _remark(self, event: str, **more: object) -> None:
         """Write a line of our own between those of a living process; in mid-line, another time."""
@@ -455,6 +506,13 @@ class ClaudeDriver:
         return await answered
 
     # Ends.
+
+    async def _leave_to_terminal(self) -> None:
+        """End the process. What waits in it is written down first: it is given after the return."""
+        if not self.state.is_leaving:
+            await self._remark("leaving")
+        if self.state.is_leaving:
+            await self._end()
 
     async def _end(self) -> None:
         """End the process, each way harder than the one before."""
@@ -500,7 +558,8 @@ class ClaudeDriver:
     async def _revive(self) -> None:
         """Bring a process to life where none is, or end the session."""
         now = asyncio.get_running_loop().time()
-        if self.state.is_down and not self._is_stopping and now < self._is_paused_until:
+        is_asked = self._is_stopping or self._is_interrupted
+        if self.state.is_down and not is_asked and now < self._is_paused_until:
             return
         try:
             await self._sweep()
@@ -518,6 +577,8 @@ class ClaudeDriver:
         await self._follower.read_to_end()
         if not self.state.is_down:
             await self._note_exit()
+        if self._is_interrupted:
+            await self._give_up_turn()
         if self.state.holder:
             await self._take_over_lines()
         if self._lease != self.state.holder and not self._is_stopping and not place:
@@ -560,7 +621,7 @@ class ClaudeDriver:
         await self._mark(
             "exited",
             code=code,
-            asked_for=self._is_stopping or bool(self._lease) or code == 0,
+            asked_for=self._is_stopping or self._is_interrupted or bool(self._lease) or code == 0,
             at=now.timestamp(),
             lived_s=(now - self._started_at).total_seconds(),
             tail=tail_of(self._mailbox.small(ERRORS)),
@@ -572,15 +633,22 @@ class ClaudeDriver:
             now_s = asyncio.get_running_loop().time()
             self._is_paused_until = now_s + wait_s * self._pace
 
+    async def _give_up_turn(self) -> None:
+        """Carry out an interrupt while no process lives: nothing said before it is done."""
+        for prompt in self._prompts.open(self.state):
+            await self._mark("prompt", prompt=prompt.id, state="cancelled")
+        await self._mark("interrupted")
+        self._is_interrupted = False
+        self._follower.notify()
+
     def _verdict(self, place: str) -> str:
         """Return why the session is over, empty if it is not."""
         if self._is_stopping:
             return "stopped"
-        if place == "workspace_gone":
-            return "The workspace is gone."
-        since = self._stopped_since
-        if since and asyncio.get_running_loop().time() - since > WORKSPACE_S_MAX:
-            return "The workspace does not run."
+        if self._transcript.size() > TRANSCRIPT_BYTES_MAX:
+            return "The coding agent's conversation is larger than 1 GiB; ask for a new task."
+        if lack := self._lack(place):
+            return lack
         if self._lease or not self.state.starts or self.state.has_ended:
             return ""
         if self._mailbox.exit_code() == 0:
@@ -588,13 +656,22 @@ class ClaudeDriver:
         verdict = restart_after_s(self.state.crashes) if self.state.crashes else ""
         return verdict if isinstance(verdict, str) else ""
 
+    def _lack(self, place: str) -> str:
+        """Return why no process can be there, empty if one can, or may soon."""
+        if place == "workspace_gone":
+            return "The workspace is gone."
+        since = self._stopped_since
+        if since and asyncio.get_running_loop().time() - since > WORKSPACE_S_MAX:
+            return "The workspace does not run."
+        return ""
+
     async def _settle_prompts(self) -> None:
         """Decide, while no process lives, what became of the prompts that the last one had."""
         for prompt in self._prompts.unfinished(self.state):
-            if self._transcript.holds(prompt.id):
+            if await asyncio.to_thread(self._transcript.holds, prompt.id):
                 if prompt.id not in self.state.prompts:
                     await self._mark("prompt", prompt=prompt.id, state="started")
-            elif self._transcript.exists() or not self._has_history():
+            elif not self._has_history() or await asyncio.to_thread(self._transcript.exists):
                 await self._prompts.write(prompt, start=0)
                 if prompt.id in self.state.prompts:
                     await self._mark("prompt", prompt=prompt.id, state="unwritten")
@@ -605,7 +682,7 @@ class ClaudeDriver:
         return "completed" in self.state.prompts.values()
 
     async def _start(self) -> None:
-        resume = self._transcript.exists()
+        resume = await asyncio.to_thread(self._transcript.exists)
         inside = self._launcher.inside
         number = self.state.starts + 1
         text = script(self._spec, inside, resume=resume, start=number)
@@ -613,7 +690,7 @@ class ClaudeDriver:
         replace_small(self._spec, "s", self._spec.session, WANTED, text=str(number))
         await self._mark("starting", run=self._spec.run, resume=resume)
         self._forget_process()
-        env = environment(self._spec, inside, resume=resume)
+        env = environment(self._spec, inside, resume=resume and not self.state.is_given_up)
         await self._launcher.start(text, env)
         await self._wait_for_reader()
 

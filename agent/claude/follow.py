@@ -19,7 +19,8 @@ QUIET_S = 2.0
 QUIET_POLL_S = 0.05
 DELTA_S = 0.06
 BATCH_LINES = 500
-REPLAY_LINES = 5000
+BATCH_BYTES = 1 << 20
+"""Read in one go, while everything else on the node waits; and the rest of the last line."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,9 +100,9 @@ class Follower:
             await self._store([], (generation, 0))
         for number in range(generation):
             with closing(self._mailbox.lines(0, generation=number)) as lines:
-                for count, line in enumerate(lines):
+                for line in lines:
                     self.state, _ = _fold(self.state, line)
-                    if count % REPLAY_LINES == 0:
+                    if line.start // BATCH_BYTES != line.end // BATCH_BYTES:
                         await asyncio.sleep(0)
         self._generation, self._base = generation, self._offset_of(generation)
 
@@ -143,7 +144,7 @@ class Follower:
                 batch.lines += 1
                 if line.start >= self._stored:
                     self._take(batch, line, facts)
-                if batch.lines == BATCH_LINES:
+                if batch.lines == BATCH_LINES or batch.end - self._offset > BATCH_BYTES:
                     break
         return batch
 

@@ -4,9 +4,9 @@ import json
 import os
 import shlex
 import stat
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import suppress
-from itertools import islice
+from itertools import islice, takewhile
 from typing import BinaryIO
 
 from agent.claude.protocol import SERVER
@@ -35,8 +35,11 @@ HOLDER = "terminal"
 """Names the terminal that a conversation was left to, for whoever starts it by hand."""
 ACCEPTED = {"skipDangerousModePermissionPrompt": True}
 """Answers what Claude Code would ask in a terminal about the mode that the session has anyway."""
-TAIL_LINES = 200
-"""Lines of a transcript that are taken over at a time."""
+TAIL_BYTES = 1 << 20
+"""What is taken over of a transcript at a time, and the rest of the last line."""
+TRANSCRIPT_BYTES_MAX = 1 << 30
+"""A thousand long turns. A larger one is somebody's who wants the node to read for ever."""
+FOLDERS_MAX = 1000
 OUR_TOOLS = {"mcpServers": {SERVER: {"type": "sdk", "name": SERVER}}}
 """Named on the command line too, or a resumed turn begins before it has them (measured)."""
 
@@ -86,34 +89,40 @@ def replace_small(spec: SessionSpec, *parts: str, text: str) -> None:
 
 
 class Transcript:
-    """What Claude Code itself remembers of a conversation."""
+    """What Claude Code itself remembers of a conversation.
+
+    The file is its user's, who may make it as large as they like: what reads it takes a line at a
+    time, up to `TRANSCRIPT_BYTES_MAX`, and belongs into a thread.
+    """
 
     def __init__(self, spec: SessionSpec) -> None:
         self._spec = spec
 
     def exists(self) -> bool:
-        """Return whether there is a conversation to resume."""
-        return any(b'"type":"user"' in file.read() for file in self._files())
+        """Return whether there is a conversation to resume. Reads it."""
+        return any(b'"type":"user"' in line.text for line in self._all())
 
     def holds(self, prompt: str) -> bool:
-        """Return whether a prompt was taken into the conversation."""
+        """Return whether a prompt was taken into the conversation. Reads it."""
         mark = prompt.encode()
         return any(
-            mark in line and b'"queue-operation"' not in line
-            for file in self._files()
-            for line in file.read().splitlines()
+            mark in line.text and b'"queue-operation"' not in line.text for line in self._all()
         )
+
+    def _all(self) -> Generator[Line]:
+        for file in self._files():
+            yield from _bounded(file, 0)
 
     def size(self) -> int:
         """Return how many bytes there are now."""
         return max((os.fstat(file.fileno()).st_size for file in self._files()), default=0)
 
     def lines(self, offset: int) -> list[Line]:
-        """Return the whole lines from byte `offset` on, no more than `TAIL_LINES` at once."""
+        """Return the next whole lines from byte `offset` on; empty where there are none."""
         for file in self._files():
             if os.fstat(file.fileno()).st_size > offset:
-                file.seek(offset)
-                return list(islice(whole_lines(file, offset), TAIL_LINES))
+                lines = _bounded(file, offset)
+                return list(takewhile(lambda line: line.start < offset + TAIL_BYTES, lines))
         return []
 
     def _files(self) -> Generator[BinaryIO]:
@@ -125,7 +134,7 @@ class Transcript:
             return
         try:
             with os.scandir(folder) as entries:
-                names = [entry.name for entry in entries]
+                names = [entry.name for entry in islice(entries, FOLDERS_MAX)]
         finally:
             os.close(folder)
         for name in names:
@@ -136,6 +145,11 @@ class Transcript:
             ):
                 if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     yield file
+
+
+def _bounded(file: BinaryIO, offset: int) -> Iterable[Line]:
+    file.seek(offset)
+    return takewhile(lambda line: line.end <= TRANSCRIPT_BYTES_MAX, whole_lines(file, offset))
 
 
 def arguments(spec: SessionSpec, *, resume: bool) -> list[str]:

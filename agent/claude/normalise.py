@@ -95,6 +95,22 @@ def _returned(state: State, _: Json) -> Step:
     return replace(state, holder="", tools={}), _cut_off(state)
 
 
+def _leaving(state: State, _: Json) -> Step:
+    return replace(state, is_leaving=True), []
+
+
+def _interrupted(state: State, _: Json) -> Step:
+    """End the turn that a dead process left in the middle; the next one does not resume it."""
+    after = replace(
+        state, is_given_up=True, resumed=frozenset(), broken="", continues=0, is_refused=False
+    )
+    if state.phase != "busy" and not state.resumed:
+        return after, []
+    named = sorted(prompt for prompt in state.resumed if not is_ours(prompt))
+    data = {"prompts": named, "ok": False, "reason": "interrupted", "text": ""}
+    return after, [Fact(kind="turn.end", data={**data, "code": "interrupted"})]
+
+
 def _other(state: State, line: Json) -> Step:
     said = (
         "Somebody opened this conversation by hand in a terminal while the agent works in it. What "
@@ -102,6 +118,15 @@ def _other(state: State, line: Json) -> Step:
     )
     after = replace(state, others=state.others | {text(line, "name")})
     return after, [_notice("warning", "opened_by_hand", said)]
+
+
+def _left(state: State, line: Json) -> Step:
+    said = (
+        "Another conversation is open in the terminal now (/clear or /resume). What is said there "
+        "is neither seen here nor known to the agent; /resume in the terminal brings it back."
+    )
+    after = replace(state, others=state.others | {text(line, "name")})
+    return after, [_notice("warning", "conversation_left", said)]
 
 
 def _cut_off(state: State) -> list[Fact]:
@@ -113,7 +138,7 @@ def _cut_off(state: State) -> list[Fact]:
 def _starting(state: State, line: Json) -> Step:
     after = replace(
         state, run=text(line, "run"), starts=state.starts + 1, is_down=False, is_ready=False,
-        said="", has_ended=False, reason="",
+        said="", has_ended=False, reason="", is_leaving=False,
     )  # fmt: skip
     return after, []
 
@@ -149,7 +174,7 @@ def _exited(state: State, line: Json) -> Step:
     after = replace(
         state, is_ready=False, is_down=True, said="", background=(), waiting={}, partial="",
         tools={}, is_refused=False, crashes=crashes, prompts=queued,
-        resumed=begun,
+        resumed=begun, is_leaving=False,
     )  # fmt: skip
     return after, facts
 
@@ -238,13 +263,15 @@ def _lifecycle(state: State, line: Json) -> Step:
 
 
 def _prompt_state(state: State, ident: str, said: str) -> Step:
-    if state.prompts.get(ident) == said:
+    known = state.prompts.get(ident)
+    if known == said:
         return state, []
-    if said == "unwritten":  # It died with its process and is about to be given again.
+    is_dropped = known == "queued" and said == "cancelled" and state.is_leaving
+    if said == "unwritten" or is_dropped:  # It goes with its process and will be given again.
         return replace(state, prompts={k: v for k, v in state.prompts.items() if k != ident}), []
     after = replace(state, prompts={**state.prompts, ident: said})
     if said == "started":
-        after = replace(after, has_completed=False, was_asked=False, broken="")
+        after = replace(after, has_completed=False, was_asked=False, broken="", is_given_up=False)
         if not is_ours(ident):
             after = replace(after, continues=0)
     if is_ours(ident):
@@ -484,7 +511,10 @@ MARKS: Mapping[str, Callable[[State, Json], Step]] = {
     "handed": _handed,
     "typed": _typed,
     "returned": _returned,
+    "leaving": _leaving,
+    "interrupted": _interrupted,
     "other": _other,
+    "left": _left,
     "ended": _ended,
 }
 STEPS: Mapping[str, Callable[[State, Json], Step]] = {

@@ -1,4 +1,4 @@
-"""Who else has a conversation open: Claude Code writes a file for each of its processes."""
+"""Who has which conversation open: Claude Code writes a file for each of its processes."""
 
 import os
 import stat
@@ -20,20 +20,29 @@ FILES_MAX = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Other:
-    """A process that was started from a terminal. `name` is never used twice."""
+    """A process that was started from a terminal.
+
+    Attributes:
+        name: Of the process; never used twice.
+        pid: As it sees itself.
+        began: When it began, as `Launcher.is_alive` takes it.
+        session: The conversation that it has open now.
+    """
 
     name: str
     pid: int
+    began: str
+    session: str
 
 
 def others(spec: SessionSpec) -> list[Other]:
-    """Return who says that they have the conversation open; the file of a killed one stays."""
+    """Return who says that they have a conversation open; the file of a killed one stays."""
     found = []
     for name, written in _files(spec).items():
-        pid = written.get("pid")
-        is_ours = written.get("sessionId") == spec.session
-        if is_ours and written.get("entrypoint") == TERMINAL and isinstance(pid, int) and pid > 1:
-            found.append(Other(name=f"{name}:{text(written, 'procStart')}", pid=pid))
+        pid, began = written.get("pid"), text(written, "procStart")
+        if written.get("entrypoint") == TERMINAL and isinstance(pid, int) and pid > 1:
+            session = text(written, "sessionId")
+            found.append(Other(name=f"{name}:{began}", pid=pid, began=began, session=session))
     return found
 
 

@@ -88,10 +88,14 @@ class Prompts:
             if prompt.written and prompt.id not in state.prompts
         ]
 
+    def open(self, state: State) -> list[Prompt]:
+        """Return what is neither completed nor given up."""
+        over = {"completed", "cancelled", "ambiguous", "lost"}
+        return [prompt for prompt in self._all.values() if state.prompts.get(prompt.id) not in over]
+
     def unfinished(self, state: State) -> list[Prompt]:
         """Return what was written and neither completed nor given up."""
-        over = {"completed", "cancelled", "ambiguous", "lost"}
-        return [p for p in self._all.values() if p.written and state.prompts.get(p.id) not in over]
+        return [prompt for prompt in self.open(state) if prompt.written]
 
     async def write(self, prompt: Prompt, *, start: int) -> None:
         """Note that a prompt is written to this start, or (0) that it must be written again."""

@@ -65,8 +65,11 @@ class State:
         continues: Turns in a row that the model's side broke.
         broken: Line of the last broken turn, while it waits to be continued.
         crashes: Ends of processes that nobody asked for.
+        is_given_up: Whether the turn that the last process left in the middle must not go on.
+        is_leaving: Whether the process is being ended for a terminal: what it drops is kept.
         holder: Terminal that the conversation was left to; empty while it is ours.
-        others: Processes that were seen to have the conversation open beside ours.
+        others: What people were told of: processes that have the conversation open beside ours, or
+            left it for another one.
         copied: Bytes of the transcript that were there before, or were taken over from it.
     """
 
@@ -92,6 +95,8 @@ class State:
     continues: int = 0
     broken: str = ""
     crashes: tuple[Crash, ...] = ()
+    is_given_up: bool = False
+    is_leaving: bool = False
     holder: str = ""
     others: frozenset[str] = frozenset()
     copied: int = 0

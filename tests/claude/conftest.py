@@ -1,3 +1,3 @@
-from tests.fakes.session_fixtures import bench, claude, model
+from tests.fakes.session_fixtures import bench, claude, looks, model
 
-__all__ = ["bench", "claude", "model"]
+__all__ = ["bench", "claude", "looks", "model"]

@@ -18,6 +18,7 @@ from core.ids import TerminalId
 from tests.fakes.agent_session import DONE, Bench, new_prompt, running, script
 from tests.fakes.screen import Screen, a_screen
 from tests.fakes.serving import until
+from tests.fakes.session_fixtures import Looks
 
 pytestmark = pytest.mark.claude
 
@@ -184,11 +185,14 @@ async def test_w11_a_terminal_that_is_killed_in_mid_turn_gives_the_conversation_
     async with running(bench.driver()) as driver:
         await driver.prompt(new_prompt(), script("one", step(SLOW)))
         await bench.until(lambda: bench.deltas)
+        waiting = new_prompt()
+        await driver.prompt(waiting, script("waits", step(DONE)))
+        await bench.until(lambda: bench.of("prompt.state")[-1]["prompt"] == waiting)
         await driver.hand_over(name)
         assert bench.of("turn.end")[-1]["code"] == "interrupted"
         async with terminal(bench, driver) as screen:
             await sees(screen, "one")
-            screen.type(script("typed", step(say("y" * 200, chunks=100, delay_s=0.1))).encode())
+            screen.type(script("typed", step(say("y" * 200, chunks=50, delay_s=0.1))).encode())
             await sees(screen, "typed")
             screen.type(b"\r")
             await bench.until(lambda: any("terminal" in e for e in bench.of("message.user")))
@@ -196,20 +200,32 @@ async def test_w11_a_terminal_that_is_killed_in_mid_turn_gives_the_conversation_
             assert await screen.ended() == -signal.SIGKILL
         await driver.prompt(new_prompt(), script("two", step(say("second answer"), DONE)))
         await bench.until(lambda: "second answer" in texts(bench))
+        await bench.until(lambda: any(waiting in end["prompts"] for end in bench.of("turn.end")))
         assert len(programs(bench)) == 1, "G6"
         await driver.stop()
-    assert said(model.bodies[-1]).count("typed <<") == 1
+    states = [p["state"] for p in bench.of("prompt.state") if p["prompt"] == waiting]
+    assert (states[0], "cancelled" in states) == ("queued", False)
+    for words in ("typed <<", "waits <<"):
+        assert said(model.bodies[-1]).count(words) == 1, words
 
 
-async def test_a_stop_ends_the_terminal_too(bench: Bench) -> None:
+async def test_a_terminal_that_clears_its_conversation_is_told_of_and_ended_by_a_stop(
+    bench: Bench, looks: Looks
+) -> None:
     async with running(bench.driver()) as driver:
         await driver.prompt(new_prompt(), script("one", step(say("first answer"), DONE)))
         await bench.turns(1)
         await driver.hand_over(TerminalId("t-1"))
         async with terminal(bench, driver) as screen:
             await sees(screen, "first answer")
+            await bench.until(lambda: looks.saw(bench.session))
+            screen.type(b"/clear")
+            await sees(screen, "/clear")
+            screen.type(b"\r")
+            await bench.until(lambda: bench.of("notice"))
             await driver.stop()
             assert await screen.ended() == -signal.SIGKILL
+    assert [notice["code"] for notice in bench.of("notice")] == ["conversation_left"]
     assert bench.phase() == "ended"
     assert (bench.box / "terminal").read_text() == ""
 

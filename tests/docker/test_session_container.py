@@ -139,6 +139,13 @@ async def test_g6_no_process_of_a_session_is_left_whoever_it_became(
         return {"1001", "1002", "1003"} <= await sleepers()
 
     await until(all_sleep)
+    pid, began = (
+        await inside(
+            container, "p=$(pgrep -fx 'sleep 1003'); echo $p; cut -d' ' -f22 /proc/$p/stat"
+        )
+    ).split()
+    alive = partial(bench.launcher.is_alive, int(pid))
+    assert (await alive(), await alive(began=began), await alive(began="1")) == (True, True, False)
     assert await bench.launcher.sweep(bench.session) == 2
     assert await sleepers() == {"infinity", "1003"}
 

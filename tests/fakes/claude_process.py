@@ -168,6 +168,8 @@ class Claude:
             if self.state == "running":
                 self.is_interrupted.set()
         if request["subtype"] == "end_session":
+            while self.state == "running" and self.is_interrupted.is_set():
+                time.sleep(0.01)  # It ends what was interrupted first.
             self.say("control_response", response={"subtype": "success", "request_id": ident})
             os._exit(0)
         response = {"subtype": "success", "request_id": ident, "response": more}

@@ -2,10 +2,14 @@
 
 import os
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from agent.claude import driver
+from agent.claude.others import Other, others
+from agent.driver import SessionSpec
 from agent.launcher import LocalLauncher
 from bot.demo.model import ScriptedModel
 from tests.fakes.agent_session import Bench
@@ -37,3 +41,28 @@ async def bench(tmp_path: Path, model: ScriptedModel, claude: str) -> AsyncGener
     yield bench
     await LocalLauncher(bench.root).sweep(bench.session)
     bench.journal.close()
+
+
+@dataclass
+class Looks:
+    """What a driver found when it looked for others."""
+
+    found: list[list[Other]] = field(default_factory=list)
+
+    def look(self, spec: SessionSpec) -> list[Other]:
+        self.found.append(others(spec))
+        return self.found[-1]
+
+    def saw(self, session: str, since: str = "") -> bool:
+        """Whether there was a look after the first one that found this: that one is acted on."""
+        seen = [one for look in self.found for one in look if one.session == session]
+        return sum(since in {"", one.began} for one in seen) > 1
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    """Look for others at every turn of the loop."""
+    looks = Looks()
+    monkeypatch.setattr(driver, "OTHERS_LOOK_S", 0.0)
+    monkeypatch.setattr(driver, "others", looks.look)
+    return looks

@@ -5,16 +5,26 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import AsyncGenerator
+import tracemalloc
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from agent.launcher import LocalLauncher
+from agent.claude import home
+from agent.claude.driver import ClaudeDriver
+from agent.claude.home import Transcript
+from agent.launcher import BEGAN, LocalLauncher
+from agent.mailbox import LINE_BYTES_MAX
 from bot.demo.script import prompt as with_script
 from bot.demo.script import say, step, use
+from core.ids import TerminalId
 from tests.fakes.agent_session import DONE, Bench, new_prompt, running
 from tests.fakes.claude_process import install
+from tests.fakes.session_fixtures import Looks, looks
+
+__all__ = ["looks"]
 
 
 def levers(*blocks: dict[str, object]) -> str:
@@ -154,3 +164,175 @@ async def test_a_session_whose_conversation_came_back_alone_goes_on_above_its_ol
     assert [one.kind for one in after[:1]] == ["session.state"]
     assert after[0].offset > before[-1].offset
     assert bench.journal.repeated == 0
+
+
+def states(bench: Bench, prompt: str) -> list[str]:
+    return [p["state"] for p in bench.of("prompt.state") if p["prompt"] == prompt]
+
+
+async def test_a_stop_drops_a_prompt_that_was_only_taken_so_far(bench: Bench) -> None:
+    early, late = new_prompt(), new_prompt()
+    async with running(bench.driver()) as driver:
+        await driver.started()
+        await driver.prompt(early, levers())
+        await driver.interrupt()
+        await driver.prompt(late, levers())
+        assert (await bench.turns(1))["prompts"] == [late]
+        await driver.stop()
+    assert states(bench, early) == ["cancelled"]
+    assert len(bench.of("turn.end")) == 1
+
+
+class StoppedAtRestart(LocalLauncher):
+    """Has somebody press Stop when the second process has just been started."""
+
+    driver: ClaudeDriver
+    stop: asyncio.Task[None] | None = None
+    starts = 0
+
+    async def start(self, script: str, env: Mapping[str, str]) -> None:
+        await super().start(script, env)
+        self.starts += 1
+        if self.starts == 2:
+            self.stop = asyncio.create_task(self.driver.interrupt())
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("moment", ["waits", "restarts"])
+async def test_a_turn_whose_process_crashed_is_not_resumed_after_a_stop(
+    bench: Bench, moment: str
+) -> None:
+    crashed, queued, late = new_prompt(), new_prompt(), new_prompt()
+    if moment == "waits":
+        driver = bench.driver(pace=1.0)
+    else:
+        launcher = StoppedAtRestart(bench.root)
+        driver = launcher.driver = bench.driver(launcher=launcher)
+    async with running(driver):
+        await driver.prompt(crashed, levers({"sleep": 0.3}, {"exit": -9, "once": "once"}))
+        await bench.until(lambda: states(bench, crashed)[-1:] == ["started"])
+        await driver.prompt(queued, levers())
+        await bench.until(lambda: bench.of("notice"))
+        if moment == "waits":
+            await driver.interrupt()
+        await bench.until(lambda: states(bench, crashed)[-1] == "cancelled")
+        await driver.prompt(late, levers())
+        assert (await bench.turns(2))["prompts"] == [late]
+        await driver.stop()
+    assert [states(bench, name)[-1] for name in (crashed, queued)] == ["cancelled"] * 2
+    cut, _ = bench.of("turn.end")
+    assert (cut["code"], cut["prompts"]) == ("interrupted", [crashed])
+    assert len(bench.of("complete")) == 1
+    assert [notice["code"] for notice in bench.of("notice")] == ["agent_crashed"]
+
+
+async def test_what_waits_behind_a_turn_that_is_interrupted_for_a_terminal_is_given_after_it(
+    bench: Bench,
+) -> None:
+    cut, waiting = new_prompt(), new_prompt()
+    async with running(bench.driver()) as driver:
+        await driver.prompt(cut, levers({"say": "x" * 100, "chunks": 100, "delay_s": 0.05}))
+        await bench.until(lambda: bench.deltas)
+        await driver.prompt(waiting, levers())
+        await bench.until(lambda: states(bench, waiting) == ["queued"])
+        await driver.hand_over(TerminalId("t-1"))
+        assert states(bench, waiting) == ["queued"]
+        await driver.take_back(TerminalId("t-1"))
+        assert (await bench.turns(2))["prompts"] == [waiting]
+        await driver.stop()
+    assert "cancelled" not in states(bench, waiting)
+    assert states(bench, waiting)[-1] == "completed"
+
+
+async def test_a_stop_drops_what_waits_for_the_return_from_a_terminal(bench: Bench) -> None:
+    waiting = new_prompt()
+    async with running(bench.driver()) as driver:
+        await driver.prompt(new_prompt(), levers())
+        await bench.turns(1)
+        await driver.hand_over(TerminalId("t-1"))
+        await driver.prompt(waiting, levers())
+        await driver.interrupt()
+        assert states(bench, waiting) == ["cancelled"]
+        await driver.take_back(TerminalId("t-1"))
+        await driver.prompt(new_prompt(), levers())
+        await bench.turns(2)
+        await driver.stop()
+
+
+def transcript(bench: Bench) -> Path:
+    [path] = bench.root.glob(f"claude/projects/*/{bench.session}.jsonl")
+    return path
+
+
+async def test_a_conversation_that_is_blown_up_ends_its_session_and_no_more(bench: Bench) -> None:
+    async with running(bench.driver()) as driver:
+        await driver.prompt(new_prompt(), levers())
+        await bench.turns(1)
+        os.truncate(transcript(bench), 30 << 30)
+        os.kill(int((bench.box / "pid").read_text()), signal.SIGKILL)
+        await bench.until(lambda: bench.phase() == "ended")
+    assert "larger than 1 GiB" in bench.of("session.state")[-1]["reason"]
+
+
+def test_a_conversation_is_read_a_line_at_a_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(home, "TRANSCRIPT_BYTES_MAX", 4 * LINE_BYTES_MAX)
+    folder = bench.root / "claude/projects/work"
+    folder.mkdir(parents=True)
+    path = folder / f"{bench.session}.jsonl"
+    path.write_bytes(b'{"type":"mode"}\n')
+    os.truncate(path, 30 << 30)
+    conversation = Transcript(bench.spec)
+    tracemalloc.start()
+    try:
+        assert not conversation.exists()
+        assert not conversation.holds(new_prompt())
+        assert len(conversation.lines(0)) == 2
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * LINE_BYTES_MAX
+
+
+def began() -> str:
+    return Path("/proc/self/stat").read_text().rpartition(")")[2].split()[BEGAN]
+
+
+def opened(bench: Bench, session: str, *, since: str) -> None:
+    """Write what Claude Code writes for a process in a terminal: us."""
+    folder = bench.root / "claude/sessions"
+    folder.mkdir(parents=True, exist_ok=True)
+    said: dict[str, Any] = {"pid": os.getpid(), "procStart": since, "sessionId": session}
+    part = folder / "part"
+    part.write_text(json.dumps({**said, "entrypoint": "cli"}))
+    part.rename(folder / f"{os.getpid()}.json")
+
+
+async def test_the_file_of_a_dead_process_is_not_taken_for_the_one_that_has_its_id_now(
+    bench: Bench, looks: Looks
+) -> None:
+    async with running(bench.driver()) as driver:
+        await driver.started()
+        opened(bench, bench.session, since="1")
+        await bench.until(lambda: looks.saw(bench.session, "1"))
+        opened(bench, bench.session, since=began())
+        await bench.until(lambda: bench.of("notice"))
+        await driver.stop()
+    assert [notice["code"] for notice in bench.of("notice")] == ["opened_by_hand"]
+
+
+async def test_a_terminal_that_goes_on_with_another_conversation_is_told_of(
+    bench: Bench, looks: Looks
+) -> None:
+    async with running(bench.driver()) as driver:
+        await driver.prompt(new_prompt(), levers())
+        await bench.turns(1)
+        opened(bench, "another", since="1")
+        await driver.hand_over(TerminalId("t-1"))
+        opened(bench, bench.session, since=began())
+        await bench.until(lambda: looks.saw(bench.session, began()))
+        opened(bench, "new", since=began())
+        await bench.until(lambda: bench.of("notice"))
+        await driver.stop()
+    assert [notice["code"] for notice in bench.of("notice")] == ["conversation_left"]

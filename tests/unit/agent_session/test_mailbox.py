@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import NodeError
-from agent.mailbox import JOURNAL, LINE_BYTES_MAX, READ_BYTES, RESERVE_BYTES, GoneError, Mailbox
+from agent.mailbox import (
+    JOURNAL,
+    JOURNAL_BYTES_MAX,
+    LINE_BYTES_MAX,
+    READ_BYTES,
+    RESERVE_BYTES,
+    GoneError,
+    Mailbox,
+)
 
 
 @pytest.fixture
@@ -111,8 +119,25 @@ def test_a_line_beyond_all_bounds_is_passed_over(box: Mailbox, tmp_path: Path) -
         file.seek(0, os.SEEK_END)
         file.write(b"\nz\n")
     lines = list(box.lines(0))
-    assert [line.text for line in lines] == [b"", b"z"]
-    assert lines[1].start == lines[0].end == LINE_BYTES_MAX + READ_BYTES + 1
+    assert [line.text for line in lines] == [b"", b"", b"z"]
+    assert lines[1].start == lines[0].end == LINE_BYTES_MAX + READ_BYTES
+
+
+def test_a_line_beyond_all_bounds_is_read_once_though_it_never_ends(
+    box: Mailbox, tmp_path: Path
+) -> None:
+    os.truncate(tmp_path / "s/s1" / JOURNAL, LINE_BYTES_MAX + 2 * READ_BYTES)
+    [piece] = box.lines(0)
+    assert (piece.start, piece.end, piece.text) == (0, LINE_BYTES_MAX + READ_BYTES, b"")
+    assert list(box.lines(piece.end)) == []
+
+
+def test_a_journal_beyond_all_bounds_is_an_error(box: Mailbox, tmp_path: Path) -> None:
+    os.truncate(tmp_path / "s/s1" / JOURNAL, JOURNAL_BYTES_MAX + 1)
+    with pytest.raises(NodeError, match="journal_damaged"):
+        list(box.lines(0))
+    with pytest.raises(NodeError, match="journal_damaged"):
+        box.prepare()
 
 
 def test_our_own_line_stands_alone_even_after_half_a_line(box: Mailbox, tmp_path: Path) -> None:
