@@ -210,7 +210,7 @@ class Program:
             wake=workspaces.wake,
             reports=self._spool,
         )
-        self._sources["recording"] = partial(recording, self._terminals)
+        self._sources["recording"] = partial(recording, self._terminals, workspaces.known)
         self._host = Host(
             spool=self._spool,
             workspaces=workspaces,

@@ -81,22 +81,29 @@ class Streams:
         """Dial the ticket's address and send the bytes. A lost stream is the asker's business."""
         path = f"{self._url}/node/v1/stream/{wanted.ticket}"
         try:
-            async with (
-                dial(self._client, path, self._token()) as socket,
-                aclosing(self._open(wanted)) as chunks,
-            ):
-                try:
-                    first = await anext(chunks, b"")
-                except NodeError as error:
-                    reason = error.text.encode()[:REASON_BYTES_MAX].decode(errors="ignore")
-                    await socket.close(code=CLOSE_MISSING, message=reason.encode())
-                else:
-                    await _send(socket, first, chunks)
+            async with dial(self._client, path, self._token()) as socket:
+                await self._answer(wanted, socket)
         except* (LinkClosedError, aiohttp.ClientError, OSError) as errors:
             reasons = "; ".join(str(error) for error in errors.exceptions)
             log.warning("stream.lost", extra={"what": wanted.what, "reason": reasons})
         except* Exception:  # Our own bug, in one stream: the link must not end for it.
             log.exception("stream.crashed", extra={"what": wanted.what})
+
+    async def _answer(self, wanted: OpenStream, socket: aiohttp.ClientWebSocketResponse) -> None:
+        """Send what is wanted; only after all of it does the connection end as a good one."""
+        code, reason = int(aiohttp.WSCloseCode.INTERNAL_ERROR), ""
+        try:
+            async with aclosing(self._open(wanted)) as chunks:
+                try:
+                    first = await anext(chunks, b"")
+                except NodeError as error:
+                    code, reason = CLOSE_MISSING, error.text
+                else:
+                    await _send(socket, first, chunks)
+                    code = aiohttp.WSCloseCode.OK
+        finally:
+            told = reason.encode()[:REASON_BYTES_MAX].decode(errors="ignore")
+            await socket.close(code=code, message=told.encode())
 
     def _open(self, wanted: OpenStream) -> AsyncGenerator[bytes]:
         nothing = partial(_chunks, lambda _name: None)
@@ -149,4 +156,3 @@ async def _send(
                 return
             await socket.send_bytes(chunk)
         listening.cancel()
-    await socket.close(code=aiohttp.WSCloseCode.OK)

@@ -231,14 +231,25 @@ class Workspaces:
             log.warning("workspace.work_kept", extra={"workspace": home.name, "file": kept.name})
 
     async def place(self, workspace: WorkspaceId) -> Place:
-        """Return where processes of the workspace run.
+        """Return where processes of the workspace run, for somebody who works there from now on.
 
         Raises:
             NodeError: `workspace_gone`.
         """
-        found = self._record(workspace)
+        self._record(workspace)
+        self._rescue.began(self._layout.workspace(workspace))
+        return self.known(workspace)
+
+    def known(self, workspace: WorkspaceId) -> Place:
+        """Return the same for somebody who only looks, also while the workspace is made anew.
+
+        Raises:
+            NodeError: `workspace_gone`.
+        """
         home = self._layout.workspace(workspace)
-        self._rescue.began(home)
+        found = record.load(home)
+        if found is None:
+            raise _gone(workspace)
         return Place(
             container=found.container,
             user=found.user,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from agent.masking import masked
+from agent.masking import KEY_BYTES_MAX, masked
 from core.wire import SessionEvent
 
 COLUMNS, ROWS = 80, 24
@@ -103,7 +103,9 @@ def _text(data: Mapping[str, Any], key: str) -> str:
 
 
 def _harmless(text: str) -> str:
-    hidden = masked(text.encode("utf-8", "replace")).decode()
+    """Mask what is shown and so much more that a key which begins in it is found whole."""
+    near = text[: TEXT_CHARS_MAX + KEY_BYTES_MAX]
+    hidden = masked(near.encode("utf-8", "replace")).decode()
     cut = hidden[:TEXT_CHARS_MAX] + (" […]" if len(hidden) > TEXT_CHARS_MAX else "")
     return cut.replace("\r\n", "\n").translate(_SHOWN)
 

@@ -1,5 +1,6 @@
 """What people can ask for of recordings: of coding agents, and of terminals."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -21,7 +22,8 @@ from core.task import Task
 from core.terminal import Terminal, TerminalState
 from core.workspace import Workspace, WorkspaceState
 
-EVENTS_A_TIME = 500
+EVENTS_A_TIME = 100
+"""Read and made into a piece of a film: some megabytes, some tenths of a second of a thread."""
 READ_BYTES_MAX = 128 * 1024 * 1024
 """Of one recording; a node that tells more is not believed. Its own bound is 16 MiB as written."""
 
@@ -69,7 +71,7 @@ class RecordingCommands(FileCommands):
         film, after = Film(), -1
         while events := await self.store.session_events(session, after=after, limit=EVENTS_A_TIME):
             after = events[-1].offset
-            if lines := film.lines(events):
+            if lines := await asyncio.to_thread(film.lines, events):
                 yield lines.encode()
 
     def _terminal(self, terminal: TerminalId, found: RecordingView) -> AsyncGenerator[bytes]:

@@ -104,7 +104,7 @@ def web_app(
         mounts: Apps for machines by path, such as `/llm`.
     """
     hosts = Hosts(public_url=public_url, domain=domain)
-    live = Live(commands, deltas)
+    live = Live(commands, deltas, can_enter=bool(domain))
     door = Door(sign_in, is_https=public_url.startswith("https:"))
     origin = origin_of(public_url)
     site = PreviewSite(previews, hosts)

@@ -100,14 +100,24 @@ def over_to(
     Raises:
         UserError: Workspaces have no addresses here.
     """
+    hosts = addresses(request)
+    place = f"#{quote(terminal)}" if terminal else ""
+    return RedirectResponse(f"{hosts.origin(workspace)}/enter?handed={quote(handed)}{place}", 303)
+
+
+def addresses(request: Request) -> Hosts:
+    """Return which names are whose, for somebody who is to be led into a workspace.
+
+    Raises:
+        UserError: Workspaces have no addresses here.
+    """
     hosts: Hosts = request.app.state.hosts
     if not hosts.domain:
         raise UserError(
             "Workspaces have no addresses here. Whoever runs Samovar sets [server] domain.",
             code="no_domain",
         )
-    place = f"#{quote(terminal)}" if terminal else ""
-    return RedirectResponse(f"{hosts.origin(workspace)}/enter?handed={quote(handed)}{place}", 303)
+    return hosts
 
 
 def _refused(why: str) -> Response:

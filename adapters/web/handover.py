@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from adapters.web.api import Injected
 from adapters.web.auth import Actor
-from adapters.web.entry import over_to
+from adapters.web.entry import addresses, over_to
 from adapters.web.pages import done
 from core.access import Person
 from core.errors import UserError
@@ -26,7 +26,8 @@ async def open_session(
     commands: Injected,
     when: Annotated[When, Form()] = "",
 ) -> Response:
-    """Leave the agent's conversation to a terminal, and go there."""
+    """Leave the agent's conversation to a terminal, and go there; not where nobody could."""
+    addresses(request)
     session = await session_of(commands, actor, TaskId(task_id))
     opened = await commands.open_session(actor, session, when=when)
     doors: Doors = request.app.state.doors

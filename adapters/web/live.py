@@ -8,7 +8,7 @@ holds offsets, takes what is past them and never has a queue, so a slow one cost
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol, TypeVar
@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from core.access import Person
+from core.card import Card
 from core.errors import AppError
 from core.ids import PersonId, SessionId, TaskId
 from core.ports.commands import Commands
@@ -73,6 +74,7 @@ class Live:
     """What is watched now. Used as `async with live.running():` by the app's lifespan.
 
     Attributes:
+        can_enter: Whether workspaces have addresses.
         changed: The newest fact of each task that was seen since this process reads.
         is_open: Whether streams go on.
         bell: Rings once, when there is news; take it before looking, then wait for it.
@@ -80,6 +82,7 @@ class Live:
 
     commands: Commands
     deltas: Deltas | None = None
+    can_enter: bool = True
     changed: dict[TaskId, int] = field(default_factory=dict)
     facts_end: int = 0
     is_open: bool = True
@@ -93,6 +96,10 @@ class Live:
     def viewers(self) -> int:
         """How many streams are open."""
         return sum(watched.viewers for watched in self._watched.values())
+
+    def offered(self, card: Card) -> Card:
+        """Return a card, without what leads into workspaces where these have no addresses."""
+        return card if self.can_enter else replace(card, session_id=None)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -129,7 +129,7 @@ async def live_board(actor: Actor, commands: Injected, live: Reader, project: st
 
 
 @router.get("/tasks/{task_id}")
-async def task_page(task_id: str, actor: Actor, commands: Injected) -> Response:
+async def task_page(task_id: str, actor: Actor, commands: Injected, live: Reader) -> Response:
     """Show one task: its card, its thread, what the coding agent does, a box to talk."""
     view = await commands.task(actor, TaskId(task_id))
     sessions = sessions_of(view)
@@ -143,7 +143,7 @@ async def task_page(task_id: str, actor: Actor, commands: Injected) -> Response:
         "task.html",
         actor,
         view=view,
-        card=[html for _, html in render.card_parts(view.card)],
+        card=[html for _, html in render.card_parts(live.offered(view.card))],
         stream=_merged(view, events),
         cursor=cursor,
         earlier=_earlier(newest, events) if has_more else "",

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pydantic import TypeAdapter
 
@@ -142,7 +142,8 @@ class TaskSource:
         self._seen = seen
         if before != sessions_of(view):
             self._settling = SETTLE_TICKS
-        return self._put(view) or self._settling > 0
+        shown = replace(view, card=live.offered(view.card))
+        return self._put(shown) or self._settling > 0
 
     def _put(self, view: TaskView) -> bool:
         self.sessions = sessions_of(view)

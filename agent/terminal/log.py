@@ -10,9 +10,9 @@ import os
 import re
 import struct
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent.terminal.modes import Modes
@@ -68,7 +68,7 @@ class Segment:
 class Kept:
     """What is kept at one moment; may be read in another thread while the log goes on.
 
-    What was dropped meanwhile reads as nothing.
+    What was dropped meanwhile reads as nothing, unless it is held open.
     """
 
     folder: Path
@@ -78,6 +78,18 @@ class Kept:
     end: int
     size: Size
     modes: Modes
+    opened: Mapping[Path, int] = field(default_factory=dict)
+
+    @contextmanager
+    def held_open(self) -> Iterator["Kept"]:
+        """Give the same, of which all that is there now can be read to the end of the block."""
+        opened: dict[Path, int] = {}
+        with ExitStack() as stack:
+            for segment in self.segments:
+                for path in (_file(self.folder, segment.first), _side(self.folder, segment.first)):
+                    with suppress(OSError):
+                        opened[path] = stack.enter_context(path.open("rb")).fileno()
+            yield replace(self, opened=opened)
 
     def read(self, offset: int, count: int) -> bytes:
         """Return up to `count` bytes from `offset` on."""
@@ -85,7 +97,8 @@ class Kept:
         for segment in self.segments:
             if segment.first <= offset < segment.end and len(found) < count:
                 wanted = min(count - len(found), segment.end - offset)
-                piece = _pread(_file(self.folder, segment.first), offset - segment.first, wanted)
+                file = _file(self.folder, segment.first)
+                piece = self._read(file, wanted, at=offset - segment.first)
                 found += piece
                 offset += len(piece)
                 if len(piece) < wanted:
@@ -101,8 +114,14 @@ class Kept:
         Segments that end before `since` are left out.
         """
         for segment in (each for each in self.segments if each.end >= since):
-            with suppress(OSError):
-                yield from _marks(_side(self.folder, segment.first).read_bytes(), segment)
+            yield from _marks(self._read(_side(self.folder, segment.first)), segment)
+
+    def _read(self, path: Path, count: int | None = None, *, at: int = 0) -> bytes:
+        """Return what is in a file; nothing of one that is gone."""
+        with suppress(OSError), ExitStack() as stack:
+            found = self.opened.get(path) or stack.enter_context(path.open("rb")).fileno()
+            return os.pread(found, os.fstat(found).st_size if count is None else count, at)
+        return b""
 
 
 class Log:
@@ -310,19 +329,6 @@ def _write(path: Path, data: bytes | bytearray) -> int:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         return os.write(descriptor, data)
-    finally:
-        os.close(descriptor)
-
-
-def _pread(path: Path, at: int, count: int) -> bytes:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        return os.pread(descriptor, count, at)
-    except OSError:
-        return b""
     finally:
         os.close(descriptor)
 

@@ -6,12 +6,15 @@ that was typed with corrections, or broken over two lines by a program, is not f
 
 import asyncio
 import codecs
+import errno
 import json
-from collections.abc import AsyncGenerator, Iterator, Sequence
+import re
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from itertools import chain
 
 from agent.errors import NodeError
 from agent.masking import masked
+from agent.place import Place
 from agent.terminal.log import Kept, Mark
 from agent.terminal.terminals import Terminals
 from core.ids import TerminalId, WorkspaceId
@@ -21,22 +24,46 @@ from core.wire import OpenStream
 BLOCK_BYTES = 64 * 1024
 AROUND_BYTES = 16 * 1024
 """A secret that begins in one block is found whole if it ends within so much of the next."""
+SECRET_NAMES = re.compile(
+    r"token|secret|passw|passphrase|credential|authorization|cookie|key$|_pat$|_dsn$", re.IGNORECASE
+)
+SECRET_CHARACTERS_MIN = 6
+"""A shorter value would be found in words that are no secret."""
 
 
-async def recording(terminals: Terminals, wanted: OpenStream) -> AsyncGenerator[bytes]:
-    """Yield the recording of `{workspace}/{terminal}`.
+async def recording(
+    terminals: Terminals, known: Callable[[WorkspaceId], Place], wanted: OpenStream
+) -> AsyncGenerator[bytes]:
+    """Yield the recording of `{workspace}/{terminal}`: all that was kept when it was asked for.
+
+    Args:
+        terminals: Where it is.
+        known: What is known of a workspace.
+        wanted: Which one.
 
     Raises:
         NodeError: `no_terminal`.
+        OSError: A part of it cannot be read; what was yielded is none.
     """
     workspace, _, terminal = wanted.name.partition("/")
     kept = terminals.kept(WorkspaceId(workspace), TerminalId(terminal))
     if kept is None:
         raise NodeError("no_terminal", f"There is no terminal {terminal:.40} on this node.")
-    secrets = await terminals.secrets(WorkspaceId(workspace))
-    lines = cast(kept, secrets)
-    while chunk := await asyncio.to_thread(_some, lines):
-        yield chunk
+    with kept.held_open() as held:
+        lines = cast(held, _secrets(known, WorkspaceId(workspace)))
+        while chunk := await asyncio.to_thread(_some, lines):
+            yield chunk
+
+
+def _secrets(known: Callable[[WorkspaceId], Place], workspace: WorkspaceId) -> Sequence[str]:
+    """Return values of a workspace's environment that are nobody else's business."""
+    try:
+        place = known(workspace)
+    except NodeError:
+        return ()
+    named = (value for name, value in place.env.items() if SECRET_NAMES.search(name))
+    values = (value.strip() for value in (place.token, *named))
+    return [value for value in values if len(value) >= SECRET_CHARACTERS_MIN]
 
 
 def _some(lines: Iterator[str]) -> bytes:
@@ -49,7 +76,11 @@ def _some(lines: Iterator[str]) -> bytes:
 
 
 def cast(kept: Kept, secrets: Sequence[str]) -> Iterator[str]:
-    """Yield the lines of an asciicast of what is kept."""
+    """Yield the lines of an asciicast of what is kept.
+
+    Raises:
+        OSError: A part of it cannot be read.
+    """
     size = next((mark.what for mark in kept.marks() if isinstance(mark.what, Size)), kept.size)
     began = next((mark.at for mark in kept.marks()), 0.0)
     head = {"version": 2, "width": size.columns, "height": size.rows, "timestamp": int(began)}
@@ -60,7 +91,7 @@ def cast(kept: Kept, secrets: Sequence[str]) -> Iterator[str]:
         while at < mark.offset:
             data = output.read(at, mark.offset)
             if not data:
-                return
+                raise OSError(errno.EIO, "a part of the recording cannot be read")
             at += len(data)
             if text := decode.decode(data, final=at >= kept.end):
                 yield json.dumps([round(after_s, 3), "o", text], ensure_ascii=False) + "\n"
@@ -76,7 +107,8 @@ class _Masked:
 
     def __init__(self, kept: Kept, secrets: Sequence[str]) -> None:
         self._kept = kept
-        self._secrets = sorted((each.encode() for each in secrets), key=len, reverse=True)
+        forms = {form for each in secrets for form in (each, each.replace("\n", "\r\n"))}
+        self._secrets = sorted((form.encode() for form in forms), key=len, reverse=True)
         self._block = b""
         self._first = kept.start
 

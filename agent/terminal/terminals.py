@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,11 +37,6 @@ ADOPT_WAIT_S = 2.0
 SAVE_WAIT_S = 1.0
 """Between two tries to find a shell again while Docker is away."""
 HANG_UP_S_MAX = 20.0
-SECRET_NAMES = re.compile(
-    r"token|secret|passw|passphrase|credential|authorization|cookie|key$|_pat$|_dsn$", re.IGNORECASE
-)
-SECRET_CHARACTERS_MIN = 6
-"""A shorter value would be found in words that are no secret."""
 LAST_WORDS_S_MAX = 2.0
 CLOSED = "This terminal was closed."
 
@@ -237,15 +231,6 @@ class Terminals:
         if found is None or found.order.workspace != workspace:
             return None
         return self._terminal(found).output.kept()
-
-    async def secrets(self, workspace: WorkspaceId) -> Sequence[str]:
-        """Return values of a workspace's environment that are nobody else's business."""
-        try:
-            place = await self._place(workspace)
-        except NodeError:
-            return ()
-        named = (value for name, value in place.env.items() if SECRET_NAMES.search(name))
-        return [value for value in (place.token, *named) if len(value) >= SECRET_CHARACTERS_MIN]
 
     # One terminal's life
 

@@ -9,7 +9,7 @@ from core.ids import RunId
 from core.node import Link, Node
 from core.order import NodeOrder, order
 from core.place import is_up
-from core.plan.recording import wanted
+from core.plan.recording import awaited_until, wanted
 from core.plan.step import Planned, left_s, told
 from core.ports.store import Change, Insert, Update, Wake
 from core.recording import Recording, RecordingState
@@ -81,8 +81,11 @@ def _keep(view: TerminalView) -> Planned:
 
 
 def _close(view: TerminalView) -> Planned:
-    """End it once its recording is taken; a node that is away does so when it is back."""
-    if _waits_for_recording(view):
+    """End it once its recording is taken, or when its time is over: people wait for that.
+
+    A node that is away ends it when it is back.
+    """
+    if _recorded_in_s(view) is not None and not _is_late(view):
         return Planned(changes=_recording(view), due_in_s=_left_s(view))
     answer = view.orders.get(f"{view.terminal.id}/close")
     made = () if answer is not None else (_order(view, "close", _closing(view.terminal)),)
@@ -92,7 +95,7 @@ def _close(view: TerminalView) -> Planned:
 
 
 def _forget(view: TerminalView) -> Planned:
-    """Let the node forget a terminal whose tab was closed after its end.
+    """Let the node forget a terminal whose tab was closed after its end, once it is recorded.
 
     In a container that was replaced it may be open all the same.
     """
@@ -101,8 +104,9 @@ def _forget(view: TerminalView) -> Planned:
     is_replaced = bool(workspace.container) and workspace.container != terminal.container
     if is_told or not (terminal.is_hidden or is_replaced) or workspace.state not in _AT_HOME:
         return Planned()
-    if _waits_for_recording(view):
-        return Planned(due_in_s=_left_s(view))
+    due_in_s = _recorded_in_s(view)
+    if due_in_s is not None:
+        return Planned(changes=_recording(view), due_in_s=due_in_s)
     return Planned(changes=(_order(view, "close", _closing(view.terminal)),))
 
 
@@ -119,13 +123,16 @@ def _recording(view: TerminalView) -> tuple[Change, ...]:
     return wanted(view.terminal, at=view.now) if has_run and view.recording is None else ()
 
 
-def _waits_for_recording(view: TerminalView) -> bool:
-    """Whether the node is still to be asked for the recording: it forgets all when it closes."""
-    if _is_late(view) or not _is_node_up(view):
-        return False
+def _recorded_in_s(view: TerminalView) -> float | None:
+    """Return how long the recording may still take; None if there is nothing to wait for.
+
+    The node forgets all when it closes the terminal.
+    """
     if view.recording is None:
-        return bool(_recording(view))
-    return view.recording.state is RecordingState.WANTED
+        return 0 if _recording(view) else None
+    is_wanted = view.recording.state is RecordingState.WANTED
+    left = left_s(awaited_until(view.recording, view.clocks), view.now)
+    return left if is_wanted and left else None
 
 
 def _write(view: TerminalView, new: Terminal, *more: Change) -> Planned:

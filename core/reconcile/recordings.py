@@ -3,10 +3,10 @@
 import asyncio
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
 from core.clocks import Clock, Clocks
 from core.errors import NotFoundError, UnavailableError
+from core.plan.recording import FETCH_S_MAX, tried_until
 from core.plan.step import told
 from core.ports.files import Files
 from core.ports.nodes import Nodes
@@ -17,8 +17,6 @@ from core.workspace import Workspace
 
 RETRY_S = 5.0
 """Between two tries while the node does not answer."""
-FETCH_S_MAX = 120.0
-"""Of one try: a recording is tens of megabytes at most."""
 SWEPT = 100
 """How many recordings one sweep looks at, the oldest first."""
 
@@ -44,8 +42,7 @@ class RecordingReconciler:
         except NotFoundError as error:
             settled = recording.lost(str(error))
         except (UnavailableError, TimeoutError) as error:
-            until = recording.created_at + timedelta(seconds=self.clocks.publish_s)
-            if self.clock.now() < until:
+            if self.clock.now() < tried_until(recording, self.clocks):
                 return RETRY_S
             settled = recording.lost(str(error) or "it took too long")
         wakes = Wake("terminal", recording.id), Wake("workspace", workspace.id)

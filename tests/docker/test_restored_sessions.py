@@ -104,7 +104,7 @@ async def good(node: KeepNode, *orders: object) -> dict[str, object]:
 
 async def cast(node: KeepNode, workspace: WorkspaceId) -> str:
     wanted = OpenStream(ticket="x", what="recording", name=f"{workspace}/{SHELL}")
-    async with aclosing(recording(node.terminals, wanted)) as chunks:
+    async with aclosing(recording(node.terminals, node.world.workspaces.known, wanted)) as chunks:
         return b"".join([chunk async for chunk in chunks]).decode()
 
 

@@ -41,11 +41,14 @@ class Life:
         )
 
     async def _wake(self, workspace: WorkspaceId) -> None:
-        if self.is_gone:
-            raise NodeError("workspace_gone", f"The workspace {workspace} is not on this node.")
+        self.known(workspace)
 
     async def _place(self, workspace: WorkspaceId) -> Place:
-        await self._wake(workspace)
+        return self.known(workspace)
+
+    def known(self, workspace: WorkspaceId) -> Place:
+        if self.is_gone:
+            raise NodeError("workspace_gone", f"The workspace {workspace} is not on this node.")
         env = {"PATH": os.environ["PATH"], "HOME": "/", "SECRET_TOKEN": "hush-hush-hush"}
         place = Place(
             container="here",

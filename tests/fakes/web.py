@@ -97,6 +97,7 @@ class Setup:
     previews: FakePreviews = field(default_factory=FakePreviews)
     xterm: Path | None = field(default_factory=xterm_folder)
     player: Path | None = field(default_factory=player_folder)
+    domain: str = "localhost"
 
 
 @asynccontextmanager
@@ -116,7 +117,7 @@ async def a_site(
             previews=setup.previews,
             deltas=setup.commands.deltas,
             public_url=url,
-            domain="localhost",
+            domain=setup.domain,
             xterm=setup.xterm,
             player=setup.player,
             mounts=mounts or {},

@@ -11,8 +11,9 @@ from core.access import Person
 from core.errors import ForbiddenError, NotFoundError, QuotaError, UnavailableError, UserError
 from core.ids import TerminalId, WorkspaceId
 from core.order import NodeOrder
-from core.ports.store import Wake
+from core.ports.store import Update, Wake
 from core.reconcile.stuck import TERMINAL_STUCK, Stuck
+from core.recording import Recording
 from core.session import SessionState
 from core.terminal import Terminal, TerminalState
 from core.viewing import Beat, FromViewer, Input, Seen, View, encode
@@ -44,6 +45,13 @@ async def answer(desk: Desk, order: str, *, ok: bool = True, text: str = "") -> 
     await desk.work_off("terminal")
 
 
+async def recorded(desk: Desk, terminal: TerminalId) -> None:
+    """Have a recording settled, as whoever fetches it would."""
+    wanted = await desk.store.get(Recording, terminal)
+    await desk.store.commit(Update(wanted.lost("gone")), Wake("terminal", terminal))
+    await desk.work_off("terminal")
+
+
 async def titles(desk: Desk, by: Person) -> list[str]:
     return [tab.title for tab in await desk.commands.terminals(by, WORKSPACE)]
 
@@ -72,6 +80,7 @@ async def test_a_terminal_is_opened_looked_at_and_closed(desk: Desk, ana: Person
     await asyncio.gather(*(desk.commands.close_terminal(ana, made.id) for _ in range(3)))
     assert await desk.commands.terminals(ana, WORKSPACE) == []
     await desk.work_off("terminal")
+    await recorded(desk, made.id)
     await answer(desk, f"{made.id}/close")
     over = await desk.store.get(Terminal, made.id)
     assert (over.state, over.is_hidden, over.error) == (TerminalState.EXITED, True, "")
@@ -139,6 +148,7 @@ async def test_what_is_closed_before_it_was_open_is_never_open(desk: Desk, ana: 
     await desk.work_off("terminal")
     await desk.commands.close_terminal(ana, made.id)
     await answer(desk, f"{made.id}/open")
+    await recorded(desk, made.id)
     await answer(desk, f"{made.id}/close")
     assert "terminal.open" not in await kinds(desk, ana)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -177,6 +178,27 @@ async def test_a_reader_that_stops_early_stops_the_sender(
             async with aclosing(plane.link.stream(NODE, "bundle", "big")) as chunks:
                 await anext(chunks)
             await until(ended.is_set)
+
+
+@pytest.mark.parametrize("error", [OSError("cannot be read"), ValueError("bug")])
+@pytest.mark.parametrize("sent", [[], [b"half of it"]])
+async def test_a_stream_that_fails_on_its_way_is_not_taken_for_a_whole_one(
+    plane: ControlPlane, tmp_path: Path, error: Exception, sent: list[bytes]
+) -> None:
+    async def cut(_: OpenStream) -> AsyncGenerator[bytes]:
+        for piece in sent:
+            yield piece
+        raise error
+
+    token = plane.store.add_node(NODE)
+    async with aiohttp.ClientSession() as client:
+        streams = Streams(client, plane.url, lambda: token, {"recording": cut})
+        async with attached(plane.url, token, tmp_path / "n", serve=streams.serve):
+            await until(lambda: NODE in plane.link.connected())
+            async with aclosing(plane.link.stream(NODE, "recording", "w/t")) as chunks:
+                assert [await anext(chunks) for _ in sent] == sent
+                with pytest.raises(UnavailableError, match="was cut"):
+                    await anext(chunks)
 
 
 async def test_c6_a_ticket_of_one_node_is_not_good_for_another(

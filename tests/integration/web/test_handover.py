@@ -1,5 +1,6 @@
 """The buttons and addresses that take an agent's conversation into a terminal and give it back."""
 
+import asyncio
 import html
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -8,7 +9,8 @@ import aiohttp
 
 from core.card import Holder
 from core.ids import SessionId, TaskId, TerminalId
-from tests.fakes.web import Site
+from tests.fakes.story import tell
+from tests.fakes.web import Setup, Site, a_site
 
 TASK = TaskId("T-1")
 
@@ -70,6 +72,35 @@ async def test_the_page_says_who_has_it_and_offers_what_can_be_done(
         assert f"The agent is {card.holder.text}." in text
         assert all("<button" in text and words in text for words in offered)
         assert "When it is idle" not in text
+
+
+async def test_without_addresses_of_workspaces_nothing_is_taken_away_and_nothing_offered() -> None:
+    setup = Setup(domain="")
+    await tell(setup.commands, setup.person)
+    headers = {"Accept": "text/html"}
+    async with (
+        a_site(setup) as site,
+        aiohttp.ClientSession(site.url, cookies=site.cookies, headers=headers) as http,
+    ):
+        at_work(site)
+        assert "Open in terminal" not in await page(http)
+        async with http.get(f"/tasks/{TASK}/live") as stream:
+            await until_sent(stream, "row links")
+        asked = {**site.origin, "Accept": "application/json"}
+        form = {"when": "now"}
+        async with http.post(f"/tasks/{TASK}/terminal", data=form, headers=asked) as answer:
+            assert (await answer.json())["title"] == "no_domain"
+        assert not any(name == "open_session" for name, _ in site.commands.calls)
+
+
+async def until_sent(stream: aiohttp.ClientResponse, wanted: str) -> None:
+    """Read a live page up to some words; no conversation is offered in it."""
+    async with asyncio.timeout(10):
+        async for line in stream.content:
+            assert b"Open in terminal" not in line
+            if wanted.encode() in line:
+                return
+    raise AssertionError(wanted)
 
 
 async def test_a_task_without_an_agent_has_nothing_to_open(

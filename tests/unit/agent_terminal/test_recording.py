@@ -73,6 +73,41 @@ def test_a_private_key_is_hidden_as_a_whole(tmp_path: Path) -> None:
     assert text.endswith("\r\n$ ")
 
 
+def test_what_the_log_drops_while_it_is_read_is_in_the_recording_all_the_same(
+    tmp_path: Path,
+) -> None:
+    log = Log(tmp_path, bytes_max=4 * 2**20)
+    written = b"".join(b"line %06d\r\n" % n for n in range(300_000))
+    log.append(0, written)
+    kept = log.kept()
+    with kept.held_open() as held:
+        lines = cast(held, ())
+        begun = next(lines) + next(lines)
+        log.append(log.end, b"x" * 4 * 2**20)
+        assert log.start > kept.end
+        seen = checked([begun, *lines])
+    assert seen.text == written[kept.start :].decode()
+
+
+def test_a_recording_of_which_a_part_is_gone_is_none(tmp_path: Path) -> None:
+    log = Log(tmp_path, bytes_max=4 * 2**20)
+    log.append(0, b"." * 4 * 2**20)
+    kept = log.kept()
+    log.append(log.end, b"." * 2**20)
+    with kept.held_open() as held, pytest.raises(OSError, match="cannot be read"):
+        list(cast(held, ()))
+
+
+def test_a_secret_of_several_lines_is_hidden_as_a_terminal_shows_it(tmp_path: Path) -> None:
+    secret = "first-half-of-it\nsecond-half-of-it"
+    log = Log(tmp_path)
+    log.append(0, secret.replace("\n", "\r\n").encode() + b"\r\n$ " + secret.encode())
+    _, events = read(log, secret)
+    text = "".join(str(event[2]) for event in events)
+    assert "half" not in text
+    assert "\r\n$ " in text
+
+
 CANARY = "hush-hush-hush"
 STEPS = st.lists(
     st.one_of(
@@ -112,7 +147,8 @@ def asking(name: str) -> OpenStream:
 
 
 async def _recorded(life: Life) -> str:
-    async with aclosing(recording(life.terminals, asking(f"{WORKSPACE}/{TERMINAL}"))) as pieces:
+    wanted = asking(f"{WORKSPACE}/{TERMINAL}")
+    async with aclosing(recording(life.terminals, life.known, wanted)) as pieces:
         return b"".join([piece async for piece in pieces]).decode()
 
 
@@ -130,7 +166,7 @@ async def test_the_workspaces_own_secrets_are_hidden(tmp_path: Path) -> None:
         assert "wst_" not in text
         for name in ("", "/", "ws-1/", "ws-1/t-ffffffff", "ws-2/t-00000001", "../../etc/passwd"):
             with pytest.raises(NodeError, match="no terminal"):
-                await anext(recording(life.terminals, asking(name)))
+                await anext(recording(life.terminals, life.known, asking(name)))
         line.leave()
         await until(life.reports)
         assert await _recorded(life)

@@ -1,6 +1,7 @@
 """Agent sessions as films: valid, in order, bounded, harmless, without secrets."""
 
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -117,3 +118,19 @@ def test_a_film_is_bounded_and_says_so() -> None:
     seen = many()
     assert len(seen.text) < film.BYTES_MAX + 2 * film.TEXT_CHARS_MAX
     assert seen.text.endswith("too long for a recording.]\x1b[0m\r\n")
+
+
+def test_a_text_of_any_length_costs_no_more_than_what_is_shown_of_it() -> None:
+    hostile = "-----BEGIN PRIVATE KEY-----\n" * 300_000
+    began = time.thread_time()
+    seen = cast(event(0, "message.user", 0, text=hostile))
+    assert time.thread_time() - began < 1
+    assert seen.text.endswith(" […]\x1b[0m\r\n")
+
+
+def test_a_key_is_hidden_where_its_text_is_cut() -> None:
+    body = "\n".join(["MIIEvQIBADANBgkqhkiG9w0BAQEFAASC" * 2] * 20)
+    key = f"-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n"
+    for before in range(film.TEXT_CHARS_MAX - 200, film.TEXT_CHARS_MAX, 25):
+        seen = cast(event(0, "message.text", 0, text="." * before + key + "x" * 50_000))
+        assert "MIIE" not in seen.text

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from datetime import datetime, timedelta
 from types import NoneType
 from typing import TypeGuard
 
@@ -6,6 +7,7 @@ import pytest
 
 from core.node import NodeState
 from core.order import NodeOrder
+from core.plan.recording import FETCH_S_MAX
 from core.plan.step import Planned
 from core.plan.terminal import (
     IN_ANOTHER_CONTAINER,
@@ -208,19 +210,50 @@ def test_what_a_shell_wrote_is_recorded_before_its_node_forgets_it() -> None:
         assert [kind for _, kind, _ in orders_of(planned)] == ["close_terminal"]
 
 
-@pytest.mark.parametrize("values", [{"now": LATE}, {"link": None}], ids=["late", "node away"])
-def test_a_recording_holds_up_no_close_for_ever(values: dict[str, object]) -> None:
-    closing = view(a_shell(TerminalState.CLOSING), RAN, **values)
+def test_a_node_that_is_away_for_a_moment_is_asked_for_the_recording_before_it_forgets() -> None:
+    closing = view(a_shell(TerminalState.CLOSING), RAN, link=None)
+    first = plan_terminal(closing)
+    assert asked_for(first) == ["t-0000aaaa"]
+    assert orders_of(first, but=Recording) == []
+    waits = plan_terminal(replace(closing, recording=recorded(RecordingState.WANTED)))
+    assert waits == Planned(due_in_s=CLOCKS.terminal_s - 10)
+
+
+@pytest.mark.parametrize("link", [a_link(), None], ids=["node up", "node away"])
+def test_a_recording_holds_up_no_close_for_ever(link: object) -> None:
+    closing = view(a_shell(TerminalState.CLOSING), RAN, link=link, now=LATE)
     held = replace(closing, recording=recorded(RecordingState.WANTED))
     assert [kind for _, kind, _ in orders_of(plan_terminal(held))] == ["close_terminal"]
 
 
 def test_a_tab_that_is_closed_after_the_end_is_forgotten_when_it_is_recorded() -> None:
     over = a_shell(TerminalState.EXITED, is_hidden=True)
-    waits = plan_terminal(view(over, RAN, recording=recorded(RecordingState.WANTED)))
-    assert waits == Planned(due_in_s=CLOCKS.terminal_s - 10)
-    planned = plan_terminal(view(over, RAN, recording=recorded(RecordingState.KEPT)))
+    planned = plan_terminal(view(over, RAN, recording=recorded(RecordingState.KEPT), now=LATE))
     assert [kind for _, kind, _ in orders_of(planned)] == ["close_terminal"]
+
+
+@pytest.mark.parametrize("link", [a_link(), None], ids=["node up", "node away"])
+@pytest.mark.parametrize("now", [at(10), LATE, at(CLOCKS.publish_s + FETCH_S_MAX)])
+def test_what_is_over_is_forgotten_when_no_try_to_record_it_is_left(
+    link: object, now: datetime
+) -> None:
+    """However long ago the shell ended: the log is not removed under whoever reads it."""
+    over = a_shell(TerminalState.EXITED, is_hidden=True)
+    waits = view(over, RAN, recording=recorded(RecordingState.WANTED), link=link, now=now)
+    planned = plan_terminal(waits)
+    assert planned.changes == ()
+    assert planned.due_in_s is not None
+    later = now + timedelta(seconds=planned.due_in_s)
+    assert [kind for _, kind, _ in orders_of(plan_terminal(replace(waits, now=later)))] == [
+        "close_terminal"
+    ]
+
+
+def test_what_ended_unrecorded_is_recorded_before_it_is_forgotten() -> None:
+    over = a_shell(TerminalState.EXITED, is_hidden=True)
+    planned = plan_terminal(view(over, RAN, now=LATE))
+    assert asked_for(planned) == ["t-0000aaaa"]
+    assert orders_of(planned, but=Recording) == []
 
 
 def test_a_terminal_that_ends_with_its_workspace_is_recorded_and_one_that_never_ran_is_not() -> (
