@@ -74,8 +74,8 @@ class WorkspaceKeeper(Protocol):
         """Remove a rescue copy; gone already is fine."""
         ...
 
-    async def delete(self, workspace: WorkspaceId) -> None:
-        """Remove a workspace; gone already is fine."""
+    async def delete(self, workspace: WorkspaceId, *, discards: bool = False) -> None:
+        """Remove a workspace, and all work in it if a person discards that; gone is fine."""
         ...
 
     async def place(self, workspace: WorkspaceId) -> Place:
@@ -250,7 +250,7 @@ class Host:
         match body:
             case DeleteWorkspace():
                 await self._terminals.close_all(body.workspace)
-                await self._workspaces.delete(body.workspace)
+                await self._workspaces.delete(body.workspace, discards=body.discards)
             case DropCopy():
                 await self._workspaces.drop(body)
             case OpenTerminal():

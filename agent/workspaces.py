@@ -152,18 +152,21 @@ class Workspaces:
             f"{saved.sha256}."
         )
 
-    async def delete(self, workspace: WorkspaceId) -> None:
+    async def delete(self, workspace: WorkspaceId, *, discards: bool = False) -> None:
         """Remove containers, volumes, overlay and files; gone already is fine.
 
-        Work that was not collected is kept in the rescue folder first.
+        Work that was not collected is kept in the rescue folder first, but for what a person
+        `discards`.
 
         Raises:
             NodeError: `disk_full`, when there is no room for the copy; then nothing is lost.
         """
-        await self._insist(lambda: self._delete(workspace))
+        await self._insist(lambda: self._delete(workspace, discards=discards))
 
-    async def _delete(self, workspace: WorkspaceId) -> None:
+    async def _delete(self, workspace: WorkspaceId, *, discards: bool) -> None:
         async with self._locks[workspace]:
+            if discards:
+                self._rescue.is_over(self._layout.workspace(workspace))
             await self._remove(workspace)
         self._locks.pop(workspace, None)
 

@@ -160,9 +160,11 @@ class KeepingCommands(WorkspaceCommands):
         """See `Commands.rebuild_workspace`."""
         await self._ask(actor, "rebuild", workspace)
 
-    async def delete_workspace(self, actor: Person, workspace: WorkspaceId) -> None:
+    async def delete_workspace(
+        self, actor: Person, workspace: WorkspaceId, *, without_copy: bool = False
+    ) -> None:
         """See `Commands.delete_workspace`."""
-        await self._ask(actor, "delete", workspace)
+        await self._ask(actor, "discard" if without_copy else "delete", workspace)
 
     async def _ask(self, actor: Person, what: What, workspace: WorkspaceId) -> None:
         check(actor, NEEDS[what])

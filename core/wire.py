@@ -268,10 +268,15 @@ class DropCopy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteWorkspace:
-    """Remove the container and the files. What was not published must have been bundled before."""
+    """Remove the container and the files. What was not published must have been bundled before.
+
+    Attributes:
+        discards: Whether a person threw away what is in it: nothing of it is kept on the node.
+    """
 
     KIND: ClassVar[str] = "delete_workspace"
     workspace: WorkspaceId
+    discards: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

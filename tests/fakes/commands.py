@@ -768,8 +768,11 @@ class FakeCommands:
         known = self.kept[copy]
         return self._by_hand(known.project, size="", branch=known.branch, key=key)
 
-    async def delete_workspace(self, actor: Person, workspace: WorkspaceId) -> None:
-        self._asked(actor, "manage", "delete_workspace", workspace)
+    async def delete_workspace(
+        self, actor: Person, workspace: WorkspaceId, *, without_copy: bool = False
+    ) -> None:
+        what = "discard_workspace" if without_copy else "delete_workspace"
+        self._asked(actor, "manage", what, workspace)
         if self.spaces.pop(workspace, None) is None:
             raise NotFoundError("There is no such workspace.")
 

@@ -108,7 +108,7 @@ class FarWorkspaces:
         data = cast("bytes", await self._peer.call("copy", wanted.name))
         yield data[wanted.offset_bytes :]
 
-    async def delete(self, workspace: WorkspaceId) -> None:
+    async def delete(self, workspace: WorkspaceId, *, discards: bool = False) -> None:
         await self._peer.call("delete_workspace", workspace)
         self._known.discard(workspace)
 

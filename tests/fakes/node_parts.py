@@ -243,7 +243,7 @@ class PlayedWorkspaces:
     async def drop(self, order: DropCopy) -> None:
         await self._world.begin("drop")
 
-    async def delete(self, workspace: WorkspaceId) -> None:
+    async def delete(self, workspace: WorkspaceId, *, discards: bool = False) -> None:
         await self._world.begin("delete")
         self._world.workspaces.pop(workspace, None)
         for process in self._world.processes.values():
