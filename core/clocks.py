@@ -38,7 +38,8 @@ class Clocks:
         publish_s: From the last check to the pull request.
         stop_s: From a stop to the end of the coding agent.
         terminal_s: From the order to an open terminal, or to a closed one.
-        save_s: From the order of a rescue copy to the copy on its machine.
+        save_s: From the order of a rescue copy to the copy on its machine; then, the longest time
+            in which nothing of it comes.
         copy_s: How long a stopped workspace and a rescue copy are kept.
         copy_notice_s: How long before a stopped workspace goes its people are told.
         warm_s: How long a node and a workspace are kept without work.

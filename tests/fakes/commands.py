@@ -744,6 +744,10 @@ class FakeCommands:
         )
         return copy
 
+    def fails(self, workspace: WorkspaceId, error: str) -> None:
+        """Let something not work in a workspace."""
+        self.spaces[workspace] = replace(self._space(workspace), error=error)
+
     async def stop_workspace(self, actor: Person, workspace: WorkspaceId) -> None:
         self._asked(actor, "stop", "stop_workspace", workspace)
         self.rest(workspace)
