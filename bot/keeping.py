@@ -109,6 +109,7 @@ class KeepingCommands(WorkspaceCommands):
             state_since=now,
             created_at=now,
             deadline_at=now + timedelta(seconds=self.clocks.node_ready_s),
+            active_at=now,
         )
 
     async def _made(self, actor: Person, new: Workspace, *more: Change) -> WorkspaceView:

@@ -113,7 +113,8 @@ def _restart(asked: Asked) -> _Next:
     known = asked.workspace
     if known.state is WorkspaceState.STOPPED:
         until = asked.at + timedelta(seconds=asked.clocks.node_ready_s)
-        return replace(restarted(known, at=asked.at), deadline_at=until), ()
+        again = restarted(known, at=asked.at)
+        return replace(again, deadline_at=until, active_at=asked.at), ()
     if known.state is WorkspaceState.READY:
         raise UserError(replies.workspace_runs(known.id), code="workspace_runs")
     if known.state in _COMING:

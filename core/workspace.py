@@ -52,7 +52,7 @@ class Workspace:
         code: Why it cannot be made, for machines.
         error: The same as a sentence.
         keep_until: Until when it stays without a run; of a stopped one, until when it is kept.
-        active_at: When somebody last did something in it by hand; a run's end is nothing of that.
+        active_at: When somebody last did something with it by hand; what runs do does not count.
         discarded_by: Who threw its work away: it goes without a copy. None for nobody.
     """
 

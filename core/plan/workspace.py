@@ -108,6 +108,7 @@ def _build(view: WorkspaceView) -> Planned:
 def _ready(view: WorkspaceView, ready: WorkspaceReady) -> Planned:
     workspace = view.workspace
     warm = None if workspace.run_id else view.now + timedelta(seconds=view.clocks.warm_s)
+    is_awaited = workspace.active_at is not None and workspace.run_id is None
     new = workspace.moved(
         WorkspaceState.READY,
         at=view.now,
@@ -121,7 +122,7 @@ def _ready(view: WorkspaceView, ready: WorkspaceReady) -> Planned:
         recovered=ready.recovered,
         notes=(*ready.notes, *ready.restored),
         keep_until=workspace.keep_until or warm,
-        active_at=workspace.active_at if workspace.run_id else view.now,
+        active_at=view.now if is_awaited else workspace.active_at,
     )
     copy = view.copy
     more: tuple[Change, ...] = ()

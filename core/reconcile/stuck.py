@@ -82,9 +82,10 @@ class Stuck:
 
     async def _stays(self, key: str) -> list[Change]:
         """Go on with a workspace whose copy does not come in; a saved one leaves its machine."""
-        workspace = await self.store.get(Workspace, key)
-        if workspace.state is not WorkspaceState.STOPPING:
+        found = await self.store.find(Workspace, id=key, state=WorkspaceState.STOPPING)
+        if not found:
             return []
+        workspace = found[0]
         terminals = await self.store.find(Terminal, workspace_id=key, state=LIVE)
         chats = await self.store.find(Run, chat_in=key, state=LIVE_RUNS)
         view = WorkspaceView(

@@ -65,6 +65,7 @@ async def test_a_stopped_workspace_is_restarted_with_its_copy(desk: Desk, ana: P
         await desk.commands.restart_workspace(ana, WORKSPACE)
     found = await desk.store.get(Workspace, WORKSPACE)
     assert (found.state, found.attempt, found.keep_until) == (WorkspaceState.REQUESTED, 2, None)
+    assert found.active_at == desk.clock.now()
     assert (await desk.commands.workspace(ana, WORKSPACE)).place == 1
     await desk.commands.stop_workspace(ana, WORKSPACE)
     assert await state(desk) is WorkspaceState.STOPPED, "the wish is taken back"

@@ -413,7 +413,10 @@ def test_what_is_back_says_what_came_back_and_stays_a_while():
         *(CopyState.RESTORED,),
         at(10 + CLOCKS.copy_s),
     )
-    assert ready.active_at == at(10), "who asked for it is there"
+    assert ready.active_at is None
+    by_hand = view(restoring(active_at=at(1)), answer, copies=(a_copy(),))
+    awaited = written(plan_workspace(by_hand), Workspace)
+    assert awaited.active_at == at(10), "who asked for it has it now"
 
 
 def test_g4_a_restart_that_fails_leaves_the_copy_and_saves_nothing_over_it():
