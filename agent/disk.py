@@ -65,6 +65,6 @@ def full(folder: Path) -> NodeError:
     )
     return NodeError(
         "disk_full",
-        f"{which}. Free some room there, or delete workspaces with `samovar workspace delete ID`; "
-        "then reply `try again`.",
+        f"{which}. Free some room there, or throw away workspaces that nobody needs with "
+        "`samovar workspace delete ID --without-copy`; then reply `try again`.",
     )

@@ -35,10 +35,11 @@ def _say_made(made: Mapping[str, Any], *, json_wanted: bool) -> None:
 
 
 def _asked(workspace_id: str, verb: str, said: str, *, json_wanted: bool) -> None:
-    if verb == "delete":
-        ask(lambda client: client.delete("workspaces", workspace_id))
-    else:
-        ask(lambda client: client.post("workspaces", workspace_id, verb))
+    ask(lambda client: client.post("workspaces", workspace_id, verb))
+    _say_asked(workspace_id, said, json_wanted=json_wanted)
+
+
+def _say_asked(workspace_id: str, said: str, *, json_wanted: bool) -> None:
     if json_wanted:
         say_json({"workspace_id": workspace_id})
     else:
@@ -87,15 +88,36 @@ def rebuild(workspace_id: str, *, json_wanted: bool) -> None:
 
 @workspace.command("delete")
 @in_workspace
+@click.option(
+    "--without-copy",
+    is_flag=True,
+    help="Throw away all that was not pushed: for a workspace that cannot be saved.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask before work is thrown away.")
 @as_json
-def delete_workspace(workspace_id: str, *, json_wanted: bool) -> None:
+def delete_workspace(
+    workspace_id: str, *, without_copy: bool, yes: bool, json_wanted: bool
+) -> None:
     """Remove a workspace that no run works in; a copy of its work is made first.
 
-    Exit status: 0 it goes, 1 there is none, a run works in it or you may not, 3 Samovar is not
-    running here.
+    Exit status: 0 it goes, 1 there is none, a run works in it, you may not or did not confirm, 3
+    Samovar is not running here.
     """
     said = "goes. Its copy will be in: samovar rescue list"
-    _asked(workspace_id, "delete", said, json_wanted=json_wanted)
+    query = {}
+    if without_copy:
+        if not yes:
+            click.confirm(_lost(workspace_id), abort=True, err=True)
+        said, query = "goes, without a copy.", {"without_copy": "true"}
+    ask(lambda client: client.delete("workspaces", workspace_id, **query))
+    _say_asked(workspace_id, said, json_wanted=json_wanted)
+
+
+def _lost(workspace_id: str) -> str:
+    return (
+        f"Everything in {workspace_id} that was not pushed is lost for good: commits, changes, new "
+        "files and the agent's conversation. Delete it without a copy?"
+    )
 
 
 @click.group()

@@ -102,9 +102,9 @@ class Client:
         """Ask for something; see `get`."""
         return await self._ask("POST", path, json=None if body is None else dict(body))
 
-    async def delete(self, *path: str) -> None:
+    async def delete(self, *path: str, **query: str) -> None:
         """Remove something; see `get`."""
-        await self._ask("DELETE", path)
+        await self._ask("DELETE", path, params=query)
 
     async def patch(self, *path: str, body: Mapping[str, object]) -> None:
         """Change something; see `get`."""

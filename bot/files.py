@@ -114,17 +114,19 @@ class FileCommands:
             raise UserError(sentence, code=closed.reason) from closed
 
     async def keep(self, workspace: WorkspaceId) -> None:
-        """Let a workspace that no run works in stay as long as one whose run has just ended."""
+        """Note that somebody does something in a workspace.
+
+        One that no run works in stays as long as one whose run has just ended.
+        """
 
         async def changes() -> Sequence[Change]:
             found = await existing(self.store, Workspace, workspace, "workspace")
-            until = self.clock.now() + timedelta(seconds=self.clocks.warm_s)
-            if found.run_id or found.state is not WorkspaceState.READY:
-                return []
-            kept = found.keep_until
-            if kept is None or not self.clock.now() < kept < until:  # Let go already, or longer.
-                return []
-            return [Update(replace(found, keep_until=until))]
+            now, kept = self.clock.now(), found.keep_until
+            if found.state is not WorkspaceState.READY or (kept is not None and kept <= now):
+                return []  # Let go already.
+            if kept is not None:
+                kept = max(kept, now + timedelta(seconds=self.clocks.warm_s))
+            return [Update(replace(found, keep_until=kept, active_at=now))]
 
         try:
             await write(self.store, changes)

@@ -109,6 +109,7 @@ class KeepingCommands(WorkspaceCommands):
             state_since=now,
             created_at=now,
             deadline_at=now + timedelta(seconds=self.clocks.node_ready_s),
+            active_at=now,
         )
 
     async def _made(self, actor: Person, new: Workspace, *more: Change) -> WorkspaceView:
@@ -160,9 +161,11 @@ class KeepingCommands(WorkspaceCommands):
         """See `Commands.rebuild_workspace`."""
         await self._ask(actor, "rebuild", workspace)
 
-    async def delete_workspace(self, actor: Person, workspace: WorkspaceId) -> None:
+    async def delete_workspace(
+        self, actor: Person, workspace: WorkspaceId, *, without_copy: bool = False
+    ) -> None:
         """See `Commands.delete_workspace`."""
-        await self._ask(actor, "delete", workspace)
+        await self._ask(actor, "discard" if without_copy else "delete", workspace)
 
     async def _ask(self, actor: Person, what: What, workspace: WorkspaceId) -> None:
         check(actor, NEEDS[what])

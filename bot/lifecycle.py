@@ -10,22 +10,24 @@ from core.access import Verb
 from core.clocks import Clocks
 from core.errors import UserError
 from core.ids import PersonId
-from core.plan.leaving import leave, restarted
+from core.plan.leaving import leave, restarted, thrown_away
 from core.plan.step import told
 from core.plan.workspace_step import current
 from core.ports.store import Change, Touch, Update, Wake
 from core.rescue import RescueCopy
 from core.workspace import Workspace, WorkspaceState
 
-What = Literal["stop", "restart", "rebuild", "delete"]
+What = Literal["stop", "restart", "rebuild", "delete", "discard"]
 NEEDS: Mapping[What, Verb] = {
     "stop": "stop",
     "restart": "steer",
     "rebuild": "steer",
     "delete": "manage",
+    "discard": "manage",
 }
 """What somebody must be allowed for it."""
 OVER = frozenset({WorkspaceState.DELETING, WorkspaceState.GONE})
+_REMOVE = frozenset({"delete", "discard"})
 _COMING = frozenset({WorkspaceState.REQUESTED, WorkspaceState.BUILDING})
 _Next = tuple[Workspace, tuple[Change, ...]]
 
@@ -49,7 +51,8 @@ class Asked:
 
 def gone(workspace: Workspace) -> UserError:
     """Return what is said of a workspace that is gone."""
-    sentence = replies.gone_workspace(workspace.id, workspace.branch, workspace.task_id)
+    say = replies.gone_workspace if workspace.discarded_by is None else replies.discarded_workspace
+    sentence = say(workspace.id, workspace.branch, workspace.task_id)
     return UserError(sentence, code="workspace_gone")
 
 
@@ -68,9 +71,10 @@ def changes(what: What, asked: Asked) -> Sequence[Change]:
     """
     known = asked.workspace
     if known.state in OVER:
-        if what == "delete":
+        if what not in _REMOVE:
+            raise gone(known)
+        if what == "delete" or known.state is WorkspaceState.GONE or known.discarded_by:
             return []
-        raise gone(known)
     if known.run_id is not None:
         raise UserError(replies.workspace_busy(known.id), code="busy")
     if asked.has_chats:
@@ -109,7 +113,8 @@ def _restart(asked: Asked) -> _Next:
     known = asked.workspace
     if known.state is WorkspaceState.STOPPED:
         until = asked.at + timedelta(seconds=asked.clocks.node_ready_s)
-        return replace(restarted(known, at=asked.at), deadline_at=until), ()
+        again = restarted(known, at=asked.at)
+        return replace(again, deadline_at=until, active_at=asked.at), ()
     if known.state is WorkspaceState.READY:
         raise UserError(replies.workspace_runs(known.id), code="workspace_runs")
     if known.state in _COMING:
@@ -142,9 +147,17 @@ def _delete(asked: Asked) -> _Next:
     return leave(_anew(known), asked.copies, "deleted", at=asked.at, clocks=asked.clocks)
 
 
+def _discard(asked: Asked) -> _Next:
+    known = asked.workspace
+    if known.state is WorkspaceState.DELETING:  # Its machine has no room for what it would keep.
+        return replace(known, discarded_by=asked.by), ()
+    return thrown_away(_anew(known), asked.copies, asked.by, at=asked.at, clocks=asked.clocks)
+
+
 _DO: Mapping[What, Callable[[Asked], _Next]] = {
     "stop": _stop,
     "restart": _restart,
     "rebuild": _rebuild,
     "delete": _delete,
+    "discard": _discard,
 }

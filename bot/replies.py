@@ -146,6 +146,15 @@ def too_many_chats(workspace: str) -> str:
     return f"There are {CHATS_MAX} chats in {workspace} already. Close one first, then try again."
 
 
+def discarded_workspace(workspace: str, branch: str, task: str) -> str:
+    """Say that a workspace was thrown away."""
+    reply = f" Reply in the thread of {task} to go on in a new one." if task else ""
+    return (
+        f"Workspace {workspace} was deleted without a copy. What was pushed is on the branch "
+        f"{branch}.{reply}"
+    )
+
+
 def workspace_busy(workspace: str) -> str:
     """Say that a run works in a workspace."""
     return f"A run works in {workspace}. Stop its task first, or wait for its end."

@@ -38,8 +38,10 @@ class Clocks:
         publish_s: From the last check to the pull request.
         stop_s: From a stop to the end of the coding agent.
         terminal_s: From the order to an open terminal, or to a closed one.
-        save_s: From the order of a rescue copy to the copy on its machine.
+        save_s: From the order of a rescue copy to the copy on its machine; then, the longest time
+            in which nothing of it comes.
         copy_s: How long a stopped workspace and a rescue copy are kept.
+        copy_notice_s: How long before a stopped workspace goes its people are told.
         warm_s: How long a node and a workspace are kept without work.
         node_age_s: Oldest age of a bought node.
         git_token_s: Life of a git credential.
@@ -76,6 +78,7 @@ class Clocks:
     terminal_s: float = 60
     save_s: float = 1800
     copy_s: float = 2592000
+    copy_notice_s: float = 259200
     warm_s: float = 1800
     node_age_s: float = 86400
     git_token_s: float = 3600
@@ -116,6 +119,7 @@ _ORDER = (
     ("run_soft_s", "run_hard_s", "a run is asked before it is ended"),
     ("run_hard_s", "node_age_s", "a node outlives the run on it"),
     ("save_s", "node_age_s", "what is on a node is saved before the node goes"),
+    ("copy_notice_s", "copy_s", "people are told of the end before it comes"),
     ("warm_s", "copy_s", "what sleeps is kept longer than what is warm"),
     ("stop_s", "publish_s", "a stopped run still publishes what there is"),
     ("terminal_s", "lost_s", "a terminal is given up before its machine is"),

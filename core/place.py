@@ -10,6 +10,8 @@ from core.node import Link, Node, NodeState
 from core.project import SIZES, Size
 from core.workspace import Workspace, WorkspaceState
 
+ACTIVE_S = 300.0
+"""A workspace in which somebody did something lately does not give way. A guess."""
 _LEAVING = {WorkspaceState.STOPPING, WorkspaceState.DELETING}
 
 
@@ -90,15 +92,24 @@ def place(
             reason=f"all {len(full)} nodes are full",
             is_coming=coming,
             is_full=True,
-            idle=_idle([one for one in workspaces if one.node_id in full], chats),
+            idle=_idle(
+                [one for one in workspaces if one.node_id in full and one.id not in chats],
+                now=now,
+                clocks=clocks,
+            ),
         )
     return Placement(node=None, reason="no node is up", is_coming=coming)
 
 
-def _idle(workspaces: Sequence[Workspace], chats: Set[WorkspaceId]) -> Workspace | None:
-    """Return the workspace to let go for another; None also while one is on its way out."""
-    if any(workspace.state in _LEAVING for workspace in workspaces):
+def _idle(workspaces: Sequence[Workspace], *, now: datetime, clocks: Clocks) -> Workspace | None:
+    """Return the workspace to let go for another: the one that would be the first to sleep.
+
+    None also while one is on its way out; one that does not get out is not waited for.
+    """
+    lately = now - timedelta(seconds=clocks.save_s)
+    if any(w.state in _LEAVING and w.state_since > lately for w in workspaces):
         return None
+    active = now - timedelta(seconds=ACTIVE_S)
     kept = [w for w in workspaces if w.state is WorkspaceState.READY and w.run_id is None]
-    kept = [w for w in kept if w.id not in chats]
-    return min(kept, key=lambda workspace: workspace.state_since, default=None)
+    kept = [w for w in kept if w.active_at is None or w.active_at <= active]
+    return min(kept, key=lambda w: w.keep_until or now, default=None)

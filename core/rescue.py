@@ -1,13 +1,14 @@
 """Rescue copies: what a workspace leaves behind when its container goes, and how it comes in."""
 
 from collections.abc import AsyncGenerator, AsyncIterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal
 
-from core.errors import UnavailableError
+from core.clocks import Clock
+from core.errors import RefusedError, UnavailableError
 from core.ids import CopyId, NodeId, ProjectId, TaskId, WorkspaceId
 from core.moves import Moves, moved
 from core.ports.files import Files, Stored
@@ -17,6 +18,8 @@ RESCUE = "rescue"
 """What copies are called in `wire.OpenStream`."""
 PART_BYTES = 128 * 1024 * 1024
 """Most of a transfer that is one look's; the next one goes on where it was cut."""
+PART_S = 120.0
+"""Longest time that one part may take: well below `core.engine.LOOK_S`."""
 Why = Literal["stopped", "slept", "deleted"]
 
 
@@ -86,28 +89,32 @@ class RescueCopy:
         return moved(self, to, MOVES, at=at, **values)
 
 
-async def bring_in(files: Files, nodes: Nodes, node: NodeId, sha256: str) -> Stored:
+async def bring_in(
+    files: Files, nodes: Nodes, node: NodeId, sha256: str, *, clock: Clock
+) -> Stored:
     """Make sure that a copy which is on a node is in the file store; go on where it was cut.
 
-    The node may forget the copy once this has returned, and not before.
+    The node may forget the copy once this has returned, and not before. A file in the store that
+    cannot be read any more is replaced.
 
     Raises:
         UnavailableError: It was cut again, or is longer than one part; what came is kept.
         NotFoundError: The node does not have it.
         ValueError: What the node sent was another content; nothing of it is kept.
     """
-    if (stored := await files.find(sha256)) is not None:
-        return stored
+    with suppress(RefusedError):
+        if (stored := await files.find(sha256)) is not None:
+            return stored
     kept = await files.kept_bytes(sha256)
     async with aclosing(nodes.stream(node, RESCUE, sha256, offset_bytes=kept)) as pieces:
-        return await files.resume(sha256, _part(pieces), offset_bytes=kept)
+        return await files.resume(sha256, _part(pieces, clock), offset_bytes=kept)
 
 
-async def _part(pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
+async def _part(pieces: AsyncIterable[bytes], clock: Clock) -> AsyncGenerator[bytes]:
     """Give a part of a stream, and say that there is more."""
-    left = PART_BYTES
+    left, until = PART_BYTES, clock.now() + timedelta(seconds=PART_S)
     async for piece in pieces:
-        if left <= 0:
+        if left <= 0 or clock.now() >= until:
             raise UnavailableError("Node", "the copy is on its way", retry_after_s=0.1)
         left -= len(piece)
         yield piece

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from core.ids import NodeId, ProjectId, RunId, TaskId, WorkspaceId
+from core.ids import NodeId, PersonId, ProjectId, RunId, TaskId, WorkspaceId
 from core.moves import Moves, moved
 from core.project import Size
 
@@ -52,6 +52,8 @@ class Workspace:
         code: Why it cannot be made, for machines.
         error: The same as a sentence.
         keep_until: Until when it stays without a run; of a stopped one, until when it is kept.
+        active_at: When somebody last did something with it by hand; what runs do does not count.
+        discarded_by: Who threw its work away: it goes without a copy. None for nobody.
     """
 
     id: WorkspaceId
@@ -79,6 +81,8 @@ class Workspace:
     error: str = ""
     keep_until: datetime | None = None
     version: int = 0
+    active_at: datetime | None = None
+    discarded_by: PersonId | None = None
 
     def moved(self, to: WorkspaceState, *, at: datetime, **values: Any) -> "Workspace":
         """Return this workspace in state `to`, or raise `TransitionError`."""

@@ -88,10 +88,7 @@ class DiskFiles:
                 await asyncio.to_thread(part.add, frame)
         if waiting:
             await asyncio.to_thread(part.add, bytes(waiting))
-        if wanted not in {"", part.sha256}:
-            part.path.unlink()
-            raise ValueError(f"the content has the SHA-256 {part.sha256}")
-        return await asyncio.to_thread(part.finish, self._folder)
+        return await asyncio.to_thread(part.finish, self._folder, wanted)
 
     async def find(self, sha256: str) -> Stored | None:
         """See `Files.find`."""
@@ -214,45 +211,48 @@ class _Part:
         self._file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
         try:
             _lock(self._file, path)
-            self._digest = hashlib.sha256()
-            self.size_bytes, self._number = 0, 0
-            self._key = self._take_up(vault)
+            self._key, self._number = self._take_up(vault)
+            self.size_bytes = self._number * FRAME_BYTES
         except BaseException:
             self.close()
             raise
 
-    def _take_up(self, vault: Vault) -> Key:
-        """Read what is kept, up to the first frame that is not whole."""
+    def _take_up(self, vault: Vault) -> tuple[Key, int]:
+        """Go on after the whole frames that are kept; return the key and their number."""
         try:
             key = Key.read(vault, self._file)
         except DamagedError:
             self._file.seek(0)
             self._file.truncate()
-            return Key.made(vault, self._file)
-        for piece in _kept(key, self._file):
-            self._note(piece)
-        self._file.seek(HEADER_BYTES + self._number * WHOLE_BYTES)
+            return Key.made(vault, self._file), 0
+        number = _kept_frames(key, self._file)
+        self._cut(number)
+        return key, number
+
+    def _cut(self, number: int) -> None:
+        """Keep so many frames."""
+        self._file.seek(HEADER_BYTES + number * WHOLE_BYTES)
         self._file.truncate()
-        return key
-
-    def _note(self, piece: bytes) -> None:
-        self._digest.update(piece)
-        self.size_bytes += len(piece)
-        self._number += 1
-
-    @property
-    def sha256(self) -> str:
-        """The SHA-256 of what there is."""
-        return self._digest.hexdigest()
 
     def add(self, piece: bytes) -> None:
         """Write a frame; all but the last one have the same size."""
         self._write(self._key.seal(piece, place(self._number)))
-        self._note(piece)
+        self._number += 1
+        self.size_bytes += len(piece)
 
-    def finish(self, folder: Path) -> Stored:
-        """Give the file its name."""
-        stored = Stored(sha256=self.sha256, size_bytes=self.size_bytes)
+    def finish(self, folder: Path, wanted: str) -> Stored:
+        """Read it back and give it its name, that of its content.
+
+        Raises:
+            UnavailableError: A crash of the machine had left a frame that was not on the disk; it
+                and what came after it are to be sent again.
+            ValueError: The content is not the `wanted` one, if any; nothing of it is kept.
+        """
+        sha256 = self._read_back()
+        if wanted not in {"", sha256}:
+            self.path.unlink()
+            raise ValueError(f"the content has the SHA-256 {sha256}")
+        stored = Stored(sha256=sha256, size_bytes=self.size_bytes)
         self._write(seal_end(self._key, stored))
         os.fsync(self._file.fileno())
         self.path.replace(folder / stored.sha256)
@@ -263,6 +263,18 @@ class _Part:
             os.close(descriptor)
         return stored
 
+    def _read_back(self) -> str:
+        """Return the SHA-256 of what is on the disk, once, however often it was cut."""
+        digest, number = hashlib.sha256(), 0
+        try:
+            for piece in frames(self._key, self._file, first=0, end=self._file.tell()):
+                digest.update(piece)
+                number += 1
+        except DamagedError as error:
+            self._cut(number)
+            raise UnavailableError(SYSTEM, "what was kept of a file was damaged") from error
+        return digest.hexdigest()
+
     def _write(self, data: bytes) -> None:
         while data:
             data = data[self._file.write(data) :]
@@ -272,15 +284,20 @@ class _Part:
         self._file.close()
 
 
-def _kept(key: Key, file: File) -> Iterator[bytes]:
+def _kept_frames(key: Key, file: File) -> int:
+    """Return how many whole frames are kept. Only the last one is read: a kill may have cut it."""
     size = os.fstat(file.fileno()).st_size
-    whole = max(0, size - HEADER_BYTES) // WHOLE_BYTES
-    with suppress(DamagedError):
-        yield from frames(key, file, first=0, end=HEADER_BYTES + whole * WHOLE_BYTES)
+    number = max(0, size - HEADER_BYTES) // WHOLE_BYTES
+    while number > 0:
+        with suppress(DamagedError):
+            end = HEADER_BYTES + number * WHOLE_BYTES
+            next(frames(key, file, first=number - 1, end=end))
+            break
+        number -= 1
+    return number
 
 
 def _kept_bytes(path: Path, vault: Vault) -> int:
     with path.open("rb") as file, suppress(DamagedError):
-        key = Key.read(vault, file)
-        return sum(len(piece) for piece in _kept(key, file))
+        return _kept_frames(Key.read(vault, file), file) * FRAME_BYTES
     return 0

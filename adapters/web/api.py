@@ -424,9 +424,12 @@ async def find_workspace(commands: Commands, actor: Actor, workspace_id: str) ->
 
 
 @router.delete("/workspaces/{workspace_id}", status_code=204)
-async def delete_workspace(workspace_id: str, actor: Actor, commands: Injected) -> None:
-    """Remove a workspace that no run works in."""
-    await commands.delete_workspace(actor, WorkspaceId(workspace_id))
+async def delete_workspace(
+    workspace_id: str, actor: Actor, commands: Injected, *, without_copy: bool = False
+) -> None:
+    """Remove a workspace that no run works in. A copy is made first, but for `without_copy`."""
+    workspace = WorkspaceId(workspace_id)
+    await commands.delete_workspace(actor, workspace, without_copy=without_copy)
 
 
 @router.post("/workspaces/{workspace_id}/links", status_code=201)

@@ -348,10 +348,16 @@ async def starts_page(project_id: str, actor: Actor, commands: Injected) -> Resp
 
 @router.post("/workspaces/{workspace_id}/delete")
 async def delete_workspace(
-    request: Request, workspace_id: str, actor: Actor, commands: Injected
+    *,
+    request: Request,
+    workspace_id: str,
+    actor: Actor,
+    commands: Injected,
+    without_copy: Annotated[bool, Form()] = False,
 ) -> Response:
     """Remove a workspace."""
-    await commands.delete_workspace(actor, WorkspaceId(workspace_id))
+    workspace = WorkspaceId(workspace_id)
+    await commands.delete_workspace(actor, workspace, without_copy=without_copy)
     return done(request, "/workspaces")
 
 

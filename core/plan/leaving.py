@@ -4,12 +4,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from core.clocks import Clocks
-from core.ids import CopyId, NodeId
+from core.ids import CopyId, NodeId, PersonId
 from core.plan.workspace_step import current
 from core.ports.store import Change, Insert, Update
 from core.rescue import CopyState, RescueCopy, Why
 from core.workspace import Workspace, WorkspaceState
 
+NO_COPY = "It was deleted without a copy."
 _UNMADE = {WorkspaceState.REQUESTED, WorkspaceState.STOPPED}
 
 
@@ -54,13 +55,40 @@ def _with_its_copy(
         gone = _down(workspace, WorkspaceState.DELETING, at=at, within_s=clocks.publish_s)
         return gone, (Update(discarded(copy, at=at, clocks=clocks)),)
     if workspace.state is WorkspaceState.REQUESTED:
-        return rested(workspace, copy, at=at), ()
+        rests, kept = rested(workspace, copy, at=at, clocks=clocks)
+        return rests, (kept,)
     return _down(workspace, WorkspaceState.STOPPING, at=at, within_s=None), ()
 
 
-def rested(workspace: Workspace, copy: RescueCopy, *, at: datetime) -> Workspace:
-    """Return a workspace that is on no machine any more; all of its work is in the copy."""
-    return workspace.moved(
+def thrown_away(
+    workspace: Workspace,
+    copies: tuple[RescueCopy, ...],
+    by: PersonId,
+    *,
+    at: datetime,
+    clocks: Clocks,
+) -> tuple[Workspace, tuple[Change, ...]]:
+    """Return the workspace on its way out without a copy, because a person said so.
+
+    A copy that holds all of its work already costs its machine nothing: it stays for its time.
+    """
+    copy = current(copies)
+    if copy is not None and copy.state is CopyState.KEPT:
+        return _with_its_copy(workspace, copy, "deleted", at=at, clocks=clocks)
+    gone = _down(workspace, WorkspaceState.DELETING, at=at, within_s=clocks.publish_s)
+    unmade = () if copy is None else (Update(copy.moved(CopyState.FAILED, at=at, error=NO_COPY)),)
+    return replace(gone, discarded_by=by), unmade
+
+
+def rested(
+    workspace: Workspace, copy: RescueCopy, *, at: datetime, clocks: Clocks
+) -> tuple[Workspace, Change]:
+    """Return a workspace that is on no machine any more; all of its work is in the copy.
+
+    Both are kept for their whole time from now on, however old the copy is.
+    """
+    kept = renewed(copy, at=at, clocks=clocks)
+    rests = workspace.moved(
         WorkspaceState.STOPPED,
         at=at,
         deadline_at=None,
@@ -68,8 +96,14 @@ def rested(workspace: Workspace, copy: RescueCopy, *, at: datetime) -> Workspace
         run_id=None,
         container="",
         token_hash="",
-        keep_until=copy.expires_at,
+        keep_until=kept.expires_at,
     )
+    return rests, Update(kept)
+
+
+def renewed(copy: RescueCopy, *, at: datetime, clocks: Clocks) -> RescueCopy:
+    """Return the copy, kept for its time from now on."""
+    return replace(copy, expires_at=at + timedelta(seconds=clocks.copy_s))
 
 
 def restarted(workspace: Workspace, *, at: datetime) -> Workspace:
@@ -89,7 +123,7 @@ def restarted(workspace: Workspace, *, at: datetime) -> Workspace:
 
 def discarded(copy: RescueCopy, *, at: datetime, clocks: Clocks) -> RescueCopy:
     """Return the copy of a workspace that a person deleted: it is kept for its time from now on."""
-    return replace(copy, why="deleted", expires_at=at + timedelta(seconds=clocks.copy_s))
+    return replace(renewed(copy, at=at, clocks=clocks), why="deleted")
 
 
 def _down(

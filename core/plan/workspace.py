@@ -6,10 +6,10 @@ from datetime import timedelta
 
 from core.node import NodeState
 from core.place import is_lost
-from core.plan.leaving import leave
+from core.plan.leaving import leave, renewed
 from core.plan.placing import claimed, make_room
 from core.plan.step import Planned, left_s, soonest
-from core.plan.stopping import dropped, lost, rest, stop
+from core.plan.stopping import dropped, lost, rest, stop, useless
 from core.plan.workspace_step import WorkspaceView, freed, give, remove, write
 from core.ports.store import Change, Insert, Update
 from core.project import SIZES
@@ -25,7 +25,8 @@ def plan_workspace(view: WorkspaceView) -> Planned:
     if phase is None:
         return Planned()
     is_gone = view.node is not None and view.node.state is NodeState.GONE
-    return _gone_with_its_node(view) if is_gone else phase(view)
+    planned = _gone_with_its_node(view) if is_gone else phase(view)
+    return replace(planned, changes=(*planned.changes, *useless(view)))
 
 
 def _making(view: WorkspaceView) -> str:
@@ -107,6 +108,7 @@ def _build(view: WorkspaceView) -> Planned:
 def _ready(view: WorkspaceView, ready: WorkspaceReady) -> Planned:
     workspace = view.workspace
     warm = None if workspace.run_id else view.now + timedelta(seconds=view.clocks.warm_s)
+    is_awaited = workspace.active_at is not None and workspace.run_id is None
     new = workspace.moved(
         WorkspaceState.READY,
         at=view.now,
@@ -120,11 +122,13 @@ def _ready(view: WorkspaceView, ready: WorkspaceReady) -> Planned:
         recovered=ready.recovered,
         notes=(*ready.notes, *ready.restored),
         keep_until=workspace.keep_until or warm,
+        active_at=view.now if is_awaited else workspace.active_at,
     )
     copy = view.copy
     more: tuple[Change, ...] = ()
     if copy is not None:
-        more = (Update(copy.moved(CopyState.RESTORED, at=view.now)),)
+        kept = renewed(copy, at=view.now, clocks=view.clocks)
+        more = (Update(kept.moved(CopyState.RESTORED, at=view.now)),)
     return write(view, new, *more, due_in_s=None if new.run_id else 0)
 
 

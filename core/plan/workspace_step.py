@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from core.clocks import Clocks
 from core.ids import RunId, TerminalId
+from core.message import Thread
 from core.node import Link, Node, NodeState
 from core.order import NodeOrder, order
 from core.place import Placement, is_up
@@ -13,8 +14,12 @@ from core.plan.step import Planned, left_s, told
 from core.ports.store import Change, Insert, Touch, Update, Wake
 from core.project import Project
 from core.rescue import CURRENT, RescueCopy
+from core.task import Task
 from core.wire import DeleteWorkspace, OrderBody
 from core.workspace import Workspace, WorkspaceState
+
+NOT_REMOVED = "not_removed"
+"""Why a workspace that leaves is still on its machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +36,7 @@ class WorkspaceView:
         recordings: Those of its terminals that are still on the node alone.
         copies: Its rescue copies, oldest first.
         placement: Only while it waits for a machine; so is `new_node`, see `RunView`.
+        task: The one that it was made for, with its thread; only while it is stopped.
     """
 
     workspace: Workspace
@@ -50,6 +56,8 @@ class WorkspaceView:
     placement: Placement | None = None
     new_node: Node | None = None
     nodes_max: int = 1
+    task: Task | None = None
+    thread: Thread | None = None
 
     @property
     def copy(self) -> RescueCopy | None:
@@ -108,8 +116,20 @@ def freed(view: WorkspaceView) -> tuple[Change, ...]:
     return (*([Wake("node", node)] if node else ()), Wake("admission", "all"))
 
 
+def failed_removals(view: WorkspaceView) -> list[NodeOrder]:
+    """Return the removals that failed since the workspace began to leave, oldest first."""
+    since, name = view.workspace.state_since, f"{view.workspace.id}/delete/"
+    orders = [one for one in view.orders.values() if one.id.startswith(name) and one.ok is False]
+    return sorted(
+        (one for one in orders if one.created_at >= since), key=lambda one: one.created_at
+    )
+
+
 def remove(view: WorkspaceView, then: Callable[[WorkspaceView], Planned]) -> Planned:
-    """Order the removal, again under the next attempt if it failed, until it is confirmed."""
+    """Order the removal until it is confirmed: one that failed later each time.
+
+    Meanwhile the page of the workspace has what its machine says.
+    """
     workspace, name = view.workspace, f"delete/{view.workspace.attempt}"
     if view.node is None or view.node.state is NodeState.GONE:
         return then(view)
@@ -117,16 +137,39 @@ def remove(view: WorkspaceView, then: Callable[[WorkspaceView], Planned]) -> Pla
     if answer is None and _waits_for_recordings(view):
         return Planned(due_in_s=_recorded_in_s(view))
     if answer is None:
-        comes_back = workspace.state is WorkspaceState.STOPPING
-        body = DeleteWorkspace(workspace=workspace.id, keeps_volumes=comes_back)
-        made = give(view, name, body)
-        return Planned(changes=(made,), due_in_s=view.clocks.publish_s)
+        return Planned(changes=(_removal(view, name),), due_in_s=view.clocks.publish_s)
     if answer.ok:
-        return then(view)
+        is_noted = workspace.code == NOT_REMOVED
+        done = replace(workspace, code="", error="") if is_noted else workspace
+        return then(replace(view, workspace=done))
     if answer.ok is False:
-        again = replace(workspace, attempt=workspace.attempt + 1)
-        return Planned(changes=(Update(again),), due_in_s=view.clocks.stop_s)
+        return _again(view, answer)
     return Planned(due_in_s=view.clocks.publish_s)
+
+
+def _removal(view: WorkspaceView, name: str) -> Insert:
+    workspace = view.workspace
+    body = DeleteWorkspace(
+        workspace=workspace.id,
+        discard=workspace.discarded_by is not None,
+        keeps_volumes=workspace.state is WorkspaceState.STOPPING,
+    )
+    return give(view, name, body)
+
+
+def _again(view: WorkspaceView, failed: NodeOrder) -> Planned:
+    """Wait, each time twice as long, and order the removal under the next attempt."""
+    workspace, tries = view.workspace, len(failed_removals(view))
+    wait_s = min(view.clocks.stop_s * 2 ** min(tries - 1, 10), view.clocks.workspace_s)
+    left = left_s((failed.answered_at or failed.created_at) + timedelta(seconds=wait_s), view.now)
+    if not left:
+        again = replace(workspace, attempt=workspace.attempt + 1)
+        ordered = _removal(view, f"delete/{again.attempt}")
+        return Planned(changes=(Update(again), ordered), due_in_s=view.clocks.publish_s)
+    error = f"It could not be removed from {failed.node_id} yet, and is tried again: {failed.text}"
+    noted = replace(workspace, code=NOT_REMOVED, error=error)
+    is_news = workspace.code in {"", NOT_REMOVED} and noted != workspace
+    return Planned(changes=(Update(noted),) if is_news else (), due_in_s=left)
 
 
 def _waits_for_recordings(view: WorkspaceView) -> bool:

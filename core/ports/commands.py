@@ -504,8 +504,13 @@ class Commands(Protocol):
         """Make the container of a ready workspace anew; its files stay."""
         ...
 
-    async def delete_workspace(self, actor: Person, workspace: WorkspaceId) -> None:
-        """Save a workspace and remove it; the copy can be restored for some time."""
+    async def delete_workspace(
+        self, actor: Person, workspace: WorkspaceId, *, without_copy: bool = False
+    ) -> None:
+        """Save a workspace and remove it; the copy can be restored for some time.
+
+        `without_copy` removes one that cannot be saved, with all that was not pushed.
+        """
         ...
 
     async def copies(self, actor: Person) -> Sequence[CopyView]:

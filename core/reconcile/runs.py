@@ -1,6 +1,6 @@
 """Runs: from a place in the queue to the pull request."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from core.access import Person
@@ -151,13 +151,26 @@ async def _link(reader: Reader, node_id: NodeId) -> Link | None:
     return links[0] if links else None
 
 
+async def _conversations(reader: Reader, view: RunView) -> Sequence[AgentSession]:
+    """Return the task's sessions in its workspace, oldest first.
+
+    A workspace that was restored has those that were in the copy, of the workspace that left it.
+    """
+    assert view.workspace is not None  # noqa: S101  asked for one
+    found = await reader.find(AgentSession, task_id=view.task.id, workspace_id=view.workspace.id)
+    for copy in () if found else view.copies[:1]:
+        same = await reader.find(RescueCopy, sha256=copy.sha256) if copy.sha256 else ()
+        left = tuple(one.workspace_id for one in same)
+        before = await reader.find(AgentSession, task_id=view.task.id, workspace_id=left)
+        found = [one for one in before if copy.made_at and one.created_at <= copy.made_at]
+    return found
+
+
 async def _with_session(reader: Reader, view: RunView) -> RunView:
     """Read the session and fold in what its coding agent did since the last look."""
     orders = [*await reader.find(NodeOrder, subject_kind="run", subject=view.run.id)]
     if view.workspace is not None:
-        before = await reader.find(
-            AgentSession, task_id=view.task.id, workspace_id=view.workspace.id
-        )
+        before = await _conversations(reader, view)
         for earlier in [one for one in before if one.run_id != view.run.id][-1:]:
             view = replace(view, earlier=earlier)
             orders += await reader.find(NodeOrder, id=stop_name(earlier.run_id))

@@ -7,15 +7,18 @@ from core.decision import Decision
 from core.message import Post, Said, Thread
 from core.plan.draft import Draft, RunView
 from core.plan.step import told
+from core.plan.stopping import not_saved, stop
+from core.plan.workspace_step import WorkspaceView
 from core.ports.store import Change, Insert, Store, Update, Wake
 from core.project import Project
 from core.reasons import reason
-from core.rescue import RescueCopy
+from core.rescue import CopyState, RescueCopy
+from core.run import LIVE as LIVE_RUNS
 from core.run import Outcome, Run
 from core.session import AgentSession, Prompt
 from core.task import Task
 from core.terminal import LIVE, Terminal, TerminalState
-from core.workspace import Workspace
+from core.workspace import Workspace, WorkspaceState
 
 TERMINAL_STUCK = (
     "Something on our side failed again and again. Open another terminal; an administrator finds "
@@ -41,6 +44,8 @@ class Stuck:
             changes += await self._unheard(key)
         elif kind == "terminal":
             changes += await self._closed(key)
+        elif kind == "workspace":
+            changes += await self._stays(key)
         await self.store.commit(*changes)
 
     async def _ended(self, run_id: str) -> list[Change]:
@@ -74,6 +79,33 @@ class Stuck:
         draft = Draft(view)
         draft.end(Outcome.FAILED, "stuck")
         return [*draft.planned(None).changes]
+
+    async def _stays(self, key: str) -> list[Change]:
+        """Go on with a workspace whose copy does not come in; a saved one leaves its machine."""
+        found = await self.store.find(Workspace, id=key, state=WorkspaceState.STOPPING)
+        if not found:
+            return []
+        workspace = found[0]
+        terminals = await self.store.find(Terminal, workspace_id=key, state=LIVE)
+        chats = await self.store.find(Run, chat_in=key, state=LIVE_RUNS)
+        view = WorkspaceView(
+            workspace=workspace,
+            project=await self.store.get(Project, workspace.project),
+            node=None,
+            link=None,
+            orders={},
+            now=self.clock.now(),
+            fence=0,
+            clocks=self.clocks,
+            url="",
+            image="",
+            terminals=tuple(terminal.id for terminal in terminals),
+            chats=tuple(chat.id for chat in chats),
+            copies=tuple(await self.store.find(RescueCopy, workspace_id=key)),
+        )
+        is_saved = view.copy is not None and view.copy.state is CopyState.KEPT
+        planned = stop(view) if is_saved else not_saved(view, "stuck")
+        return [*planned.changes, Wake("workspace", key)]
 
     async def _unheard(self, key: str) -> list[Change]:
         """Tell the author of a message that nothing came of it."""

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from core.clocks import Clock, Clocks
-from core.errors import NotFoundError, QuotaError
+from core.errors import NotFoundError, QuotaError, RefusedError, UnavailableError
+from core.message import Thread
 from core.node import Link, Node
 from core.order import NodeOrder
 from core.plan.step import Planned
@@ -13,7 +15,7 @@ from core.plan.workspace import plan_workspace
 from core.plan.workspace_step import WorkspaceView
 from core.ports.files import Files
 from core.ports.nodes import Nodes
-from core.ports.store import Reader, Store
+from core.ports.store import Reader, Store, Update
 from core.ports.work import Claim
 from core.project import Project, RepoRef
 from core.reconcile.placing import Machines
@@ -21,6 +23,7 @@ from core.recording import Recording, RecordingState
 from core.rescue import RescueCopy, bring_in
 from core.run import LIVE as LIVE_RUNS
 from core.run import Run
+from core.task import Task
 from core.terminal import LIVE, Terminal
 from core.workspace import Workspace, WorkspaceState
 
@@ -47,7 +50,7 @@ class WorkspaceReconciler:
     async def __call__(self, claim: Claim) -> float | None:
         """Look at one workspace."""
         view = await self.store.snapshot(lambda reader: self._view(reader, claim))
-        planned = await self._brought_in(view) or plan_workspace(view)
+        planned = await self._brought_in(view, claim) or plan_workspace(view)
         if planned.changes:
             try:
                 await self.store.commit(*planned.changes, claim=claim)
@@ -55,15 +58,28 @@ class WorkspaceReconciler:
                 return self.clocks.stale_s
         return planned.due_in_s
 
-    async def _brought_in(self, view: WorkspaceView) -> Planned | None:
-        """Bring a copy from its machine into the file store; nothing is removed before."""
+    async def _brought_in(self, view: WorkspaceView, claim: Claim) -> Planned | None:
+        """Bring a copy from its machine into the file store; nothing is removed before.
+
+        However large it is: its time begins anew with each part that came.
+        """
         saved = made_copy(view)
         if saved is None:
             return None
+        kept = await self.files.kept_bytes(saved.sha256)
+        node = view.workspace.node_id
         try:
-            stored = await bring_in(self.files, self.nodes, view.workspace.node_id, saved.sha256)
+            stored = await bring_in(self.files, self.nodes, node, saved.sha256, clock=self.clock)
         except (NotFoundError, ValueError):
             return not_saved(view, "copy_lost")
+        except RefusedError as error:
+            return not_saved(view, error.code, str(error))
+        except UnavailableError:
+            if await self.files.kept_bytes(saved.sha256) > kept:
+                until = self.clock.now() + timedelta(seconds=self.clocks.save_s)
+                more_time = Update(replace(view.workspace, deadline_at=until))
+                await self.store.commit(more_time, claim=claim)
+            raise
         return brought_in(view, saved, stored)
 
     async def _view(self, reader: Reader, claim: Claim) -> WorkspaceView:
@@ -95,6 +111,9 @@ class WorkspaceReconciler:
             links = await reader.find(Link, node_id=workspace.node_id)
             node = await reader.get(Node, workspace.node_id)
             return replace(view, node=node, link=links[0] if links else None)
+        if workspace.state is WorkspaceState.STOPPED and workspace.task_id:
+            task = await reader.get(Task, workspace.task_id)
+            return replace(view, task=task, thread=await reader.get(Thread, task.thread))
         if workspace.state is not WorkspaceState.REQUESTED:
             return view
         placement, new = await self.machines.look(

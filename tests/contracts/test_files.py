@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adapters.disk.files import DiskFiles
-from adapters.disk.sealed import END_SEALED_BYTES, FRAME_BYTES, HEADER_BYTES, WHOLE_BYTES
+from adapters.disk.sealed import END_SEALED_BYTES, FRAME_BYTES, HEADER_BYTES, WHOLE_BYTES, Key
 from adapters.memory.files import MemoryFiles
 from adapters.system import SecretBox
 from core.errors import ConflictError, NotFoundError, OutsideError, UnavailableError
@@ -269,6 +269,50 @@ if sys.argv[2] == "naming":
 files = DiskFiles(Path(sys.argv[1]), SecretBox({"2026": b"k" * 32}))
 asyncio.run(files.resume(sys.argv[3], pieces(), offset_bytes=0))
 """
+
+
+async def test_5_what_is_kept_is_read_once_however_often_it_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    read = Key.open
+
+    def counted(key: Key, frame: bytes, place: str) -> bytes:
+        opened.append(place)
+        return read(key, frame, place)
+
+    monkeypatch.setattr(Key, "open", counted)
+    content = os.urandom(20 * FRAME_BYTES)
+    name = hashlib.sha256(content).hexdigest()
+    for start in range(0, len(content), 2 * FRAME_BYTES):
+        part = content[start : start + 2 * FRAME_BYTES]
+        with suppress(CutError):
+            files = on_disk(tmp_path)
+            assert await files.kept_bytes(name) == start
+            is_last = start + len(part) == len(content)
+            sent = pieces(part) if is_last else cut(part)
+            await files.resume(name, sent, offset_bytes=start)
+    assert await files.find(name) is not None
+    assert len(opened) <= 20 + 10 * 2 + 1, "once for its name, and the last frame of each part"
+
+
+async def test_5_a_frame_that_a_crash_of_the_machine_lost_is_sent_again(tmp_path: Path) -> None:
+    files = on_disk(tmp_path)
+    content = os.urandom(4 * FRAME_BYTES)
+    name = hashlib.sha256(content).hexdigest()
+    with pytest.raises(CutError):
+        await files.resume(name, cut(content[: 3 * FRAME_BYTES]), offset_bytes=0)
+    with (tmp_path / "part" / name).open("r+b") as part:
+        part.seek(HEADER_BYTES + WHOLE_BYTES)
+        part.write(bytes(WHOLE_BYTES))
+    kept = await files.kept_bytes(name)
+    with pytest.raises(UnavailableError):
+        await files.resume(name, pieces(content[kept:]), offset_bytes=kept)
+    assert await files.find(name) is None
+    kept = await files.kept_bytes(name)
+    assert kept == FRAME_BYTES
+    await files.resume(name, pieces(content[kept:]), offset_bytes=kept)
+    assert await read(files, name) == content
 
 
 @pytest.mark.parametrize("where", ["sending", "syncing", "naming"])

@@ -599,6 +599,8 @@ def nouns() -> st.SearchStrategy[Noun]:
         notes=st.lists(text, max_size=3).map(tuple),
         steps=st.lists(st.dictionaries(text, text, max_size=3), max_size=3).map(tuple),
         keep_until=st.none() | times,
+        active_at=st.none() | times,
+        discarded_by=st.none() | text,
         size=st.sampled_from(["small", "medium", "large"]),
     )
     decisions = st.builds(

@@ -7,7 +7,7 @@ import pytest
 
 from adapters.disk.files import DiskFiles
 from adapters.nodelink.files import NodeFiles
-from adapters.system import SecretBox
+from adapters.system import SecretBox, SystemClock
 from core.ids import NodeId, SessionId
 from core.rescue import bring_in
 from core.wire import (
@@ -81,7 +81,7 @@ async def test_n8_work_goes_to_the_file_store_and_back_though_the_node_agent_is_
         node.kill()
         saved = (await node.answered(saving))["result"]
         await until(lambda: NODE in node.plane.link.connected(), within_s=60)
-        stored = await bring_in(store, node.plane.link, NODE, saved["sha256"])
+        stored = await bring_in(store, node.plane.link, NODE, saved["sha256"], clock=SystemClock())
         assert stored.size_bytes == saved["size_bytes"] > 40_000_000
         await node.good(DropCopy(sha256=saved["sha256"]))
         await node.good(DeleteWorkspace(workspace=node.workspace))

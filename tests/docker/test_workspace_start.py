@@ -299,6 +299,11 @@ async def test_g4_work_that_was_never_collected_is_kept_when_its_workspace_goes(
         names = tar.getnames()
     assert f"{ready.workspace}/new.txt" in names
     assert any("/.git/objects/" in name for name in names)
+    again = await world.workspaces.create(world.order())
+    await world.workspaces.place(again.workspace)
+    await world.sh(again, "echo rubbish > new.txt")
+    await world.workspaces.delete(again.workspace, discard=True)
+    assert list((world.settings.state / "rescue").iterdir()) == [kept], "a person discarded it"
 
 
 async def test_what_a_person_gave_up_is_removed_without_a_copy(world: NodeWorld) -> None:

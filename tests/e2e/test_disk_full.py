@@ -50,7 +50,7 @@ async def test_g2_a_repository_that_does_not_fit_on_the_disk_fails_with_what_to_
         result = await samovar.result(await samovar.ask("big", "Write it down", writing("done")))
         assert result.outcome == "failed"
         assert "The disk of the node is full" in result.advice
-        assert "delete workspaces with `samovar workspace delete ID`" in result.advice
+        assert "`samovar workspace delete ID --without-copy`" in result.advice
         await samovar.project("small", {"a.txt": "a\n"})
         result = await samovar.result(await samovar.ask("small", "Write it down", writing("done")))
         assert result.outcome == "pull_request", f"no room left for the next: {result}"

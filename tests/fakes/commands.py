@@ -744,6 +744,10 @@ class FakeCommands:
         )
         return copy
 
+    def fails(self, workspace: WorkspaceId, error: str) -> None:
+        """Let something not work in a workspace."""
+        self.spaces[workspace] = replace(self._space(workspace), error=error)
+
     async def stop_workspace(self, actor: Person, workspace: WorkspaceId) -> None:
         self._asked(actor, "stop", "stop_workspace", workspace)
         self.rest(workspace)
@@ -768,8 +772,11 @@ class FakeCommands:
         known = self.kept[copy]
         return self._by_hand(known.project, size="", branch=known.branch, key=key)
 
-    async def delete_workspace(self, actor: Person, workspace: WorkspaceId) -> None:
-        self._asked(actor, "manage", "delete_workspace", workspace)
+    async def delete_workspace(
+        self, actor: Person, workspace: WorkspaceId, *, without_copy: bool = False
+    ) -> None:
+        what = "discard_workspace" if without_copy else "delete_workspace"
+        self._asked(actor, "manage", what, workspace)
         if self.spaces.pop(workspace, None) is None:
             raise NotFoundError("There is no such workspace.")
 

@@ -153,6 +153,17 @@ async def test_the_same_commands_speak_to_people(shell: Shell) -> None:
         assert "Traceback" not in ran.err
 
 
+async def test_work_is_thrown_away_only_when_that_is_confirmed(shell: Shell) -> None:
+    words = ("workspace", "delete", "k3v9x201", "--without-copy")
+    refused = await shell(*words, text="n\n")
+    assert refused.code == 1
+    assert "that was not pushed is lost for good" in refused.err
+    assert "discard_workspace" not in [name for name, _ in shell.commands.calls]
+    done = await shell(*words, "--yes", "--json")
+    assert (done.code, done.json) == (0, {"workspace_id": "k3v9x201"})
+    assert ("discard_workspace", "k3v9x201") in shell.commands.calls
+
+
 async def test_a_task_is_asked_for_once_per_key(shell: Shell) -> None:
     first = await shell("task", "new", "Fix", "the", "totals", "--project", "web", "--key", "k1")
     again = await shell("task", "new", "Fix the totals", "--project", "web", "--key", "k1")

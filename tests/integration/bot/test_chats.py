@@ -399,7 +399,7 @@ async def test_a_chat_ends_with_its_workspace_and_says_why(desk: Desk, ana: Pers
     await look(desk, "run")
     assert await states(desk, ana) == [(chat.id, "ended")]
     (view,) = await chats(desk, ana)
-    assert "open another chat" in view.error
+    assert "open another chat there" in view.error
     session = await desk.store.get(AgentSession, SessionId(str(run.session_id)))
     assert session.state is SessionState.ENDED
 

@@ -65,6 +65,7 @@ async def test_a_stopped_workspace_is_restarted_with_its_copy(desk: Desk, ana: P
         await desk.commands.restart_workspace(ana, WORKSPACE)
     found = await desk.store.get(Workspace, WORKSPACE)
     assert (found.state, found.attempt, found.keep_until) == (WorkspaceState.REQUESTED, 2, None)
+    assert found.active_at == desk.clock.now()
     assert (await desk.commands.workspace(ana, WORKSPACE)).place == 1
     await desk.commands.stop_workspace(ana, WORKSPACE)
     assert await state(desk) is WorkspaceState.STOPPED, "the wish is taken back"
@@ -102,6 +103,31 @@ async def test_deleting_saves_first_and_can_be_taken_back(desk: Desk, root: Pers
     assert (await desk.store.get(RescueCopy, f"{first.id}-1")).sha256 == "ab" * 32
     another = await desk.commands.restore(root, copy.id)
     assert (another.id != first.id, another.task_id) == (True, ""), "a task has one workspace"
+
+
+async def test_what_cannot_be_saved_is_thrown_away_by_an_administrator_who_says_so(
+    desk: Desk, ana: Person, root: Person
+) -> None:
+    await used(desk, code="disk_full", error="The disk of the node is full.")
+    with pytest.raises(ForbiddenError):
+        await desk.commands.delete_workspace(ana, WORKSPACE, without_copy=True)
+    for _ in range(2):
+        await desk.commands.delete_workspace(root, WORKSPACE, without_copy=True)
+    found = await desk.store.get(Workspace, WORKSPACE)
+    assert (found.state, found.discarded_by, found.error) == (WorkspaceState.DELETING, "root", "")
+    assert await desk.store.find(RescueCopy) == []
+    assert await kinds(desk, ana) == ["workspace.deleting", "workspace.asked"]
+    with pytest.raises(UserError, match="deleted without a copy"):
+        await desk.commands.stop_workspace(ana, WORKSPACE)
+
+
+async def test_what_is_deleted_and_does_not_get_out_can_still_be_thrown_away(
+    desk: Desk, root: Person
+) -> None:
+    await used(desk, state=WorkspaceState.DELETING)
+    await desk.commands.delete_workspace(root, WORKSPACE, without_copy=True)
+    found = await desk.store.get(Workspace, WORKSPACE)
+    assert (found.state, found.discarded_by) == (WorkspaceState.DELETING, "root")
 
 
 async def test_deleting_what_stops_already_changes_only_what_comes_of_it(

@@ -117,6 +117,17 @@ async def test_n5_who_types_keeps_the_workspace_and_a_forgotten_page_does_not(
         assert await kept() == desk.commands.clocks.warm_s
 
 
+async def test_who_types_beside_a_run_is_known_to_be_there_when_it_ends(
+    desk: Desk, ana: Person
+) -> None:
+    terminal = await opened(desk, ana)
+    async with desk.commands.view_terminal(ana, terminal) as view:
+        await says(desk, view, Input(b"ls\n"))
+    found = await desk.store.get(Workspace, WORKSPACE)
+    assert found.run_id is not None
+    assert (found.keep_until, found.active_at) == (None, desk.clock.now())
+
+
 async def test_who_types_does_not_undo_that_a_workspace_is_let_go(desk: Desk, ana: Person) -> None:
     terminal = await opened(desk, ana)
     known = await desk.store.get(Workspace, WORKSPACE)

@@ -6,19 +6,21 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
 from adapters.disk.files import DiskFiles
 from adapters.nodelink.files import NodeFiles
-from adapters.system import SecretBox
+from adapters.system import SecretBox, SystemClock
 from agent.errors import NodeError
 from agent.fetch import fetched
 from agent.files import Layout
 from agent.streams import Streams, file_sources
-from core.errors import NotFoundError, UnavailableError
+from core.errors import NotFoundError, RefusedError, UnavailableError
 from core.ids import NodeId
+from core.ports.files import Stored
 from core.rescue import bring_in
 from core.wire import OpenStream
 from tests.fakes.node_link import NODE, ControlPlane, attached, control_plane
@@ -53,6 +55,10 @@ class CutNodes:
                 if (left := left - len(piece)) < 0:
                     raise UnavailableError("Node", "the stream was cut")
                 yield piece
+
+
+async def brought_in(files: DiskFiles, nodes: Any, name: str = NAME) -> Stored:
+    return await bring_in(files, nodes, NODE, name, clock=SystemClock())
 
 
 @dataclass
@@ -90,14 +96,14 @@ async def test_a_copy_comes_in_piece_by_piece_over_streams_that_are_cut(
     cut = CutNodes(node.plane, after=1_500_000)
     for _ in range(2):
         with pytest.raises(UnavailableError):
-            await bring_in(files, cut, NODE, NAME)  # type: ignore[arg-type]
-    stored = await bring_in(files, cut, NODE, NAME)  # type: ignore[arg-type]
+            await brought_in(files, cut)
+    stored = await brought_in(files, cut)
     assert (stored.sha256, stored.size_bytes) == (NAME, len(CONTENT))
     offsets = [wanted.offset_bytes for wanted in node.asked]
     assert offsets == sorted(set(offsets)), "some of it was sent twice"
     async with aclosing(files.get(NAME)) as pieces:
         assert b"".join([piece async for piece in pieces]) == CONTENT
-    assert await bring_in(files, cut, NODE, NAME) == stored  # type: ignore[arg-type]
+    assert await brought_in(files, cut) == stored
     assert len(node.asked) == 3, "it is there and was asked for again"
 
 
@@ -106,16 +112,29 @@ async def test_a_copy_that_the_node_has_not_is_not_found(
     node: Node, tmp_path: Path, name: str
 ) -> None:
     with pytest.raises(NotFoundError):
-        await bring_in(store(tmp_path), node.plane.link, NODE, name)  # type: ignore[arg-type]
+        await brought_in(store(tmp_path), node.plane.link, name)
 
 
 async def test_a_node_that_sends_another_content_leaves_nothing(node: Node, tmp_path: Path) -> None:
     files, wrong = store(tmp_path), "ab" * 32
     Layout(state=tmp_path / "node").copy(wrong).write_bytes(CONTENT)
     with pytest.raises(ValueError, match="SHA-256"):
-        await bring_in(files, node.plane.link, NODE, wrong)  # type: ignore[arg-type]
+        await brought_in(files, node.plane.link, wrong)
     assert await files.find(wrong) is None
     assert await files.kept_bytes(wrong) == 0
+
+
+async def test_a_file_that_cannot_be_read_any_more_is_brought_in_anew(
+    node: Node, tmp_path: Path
+) -> None:
+    files = store(tmp_path)
+    stored = await brought_in(files, node.plane.link)
+    (tmp_path / "files" / NAME).write_bytes(b"as a bad disk left it")
+    with pytest.raises(RefusedError):
+        await files.find(NAME)
+    assert await brought_in(files, node.plane.link) == stored
+    async with aclosing(files.get(NAME)) as pieces:
+        assert b"".join([piece async for piece in pieces]) == CONTENT
 
 
 # To a node

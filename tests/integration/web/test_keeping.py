@@ -97,6 +97,29 @@ async def test_the_api_makes_and_moves_workspaces(site: Site, http: aiohttp.Clie
         assert answer.status == 404
 
 
+async def test_what_could_not_be_saved_can_be_thrown_away(
+    site: Site, http: aiohttp.ClientSession
+) -> None:
+    assert "Delete without a copy" not in await page(http, f"/workspaces/{SPACE}")
+    site.commands.fails(SPACE, "It was not deleted, because its work could not be saved: no room.")
+    shown = await page(http, f"/workspaces/{SPACE}")
+    assert "Throw away everything in it that was not pushed" in shown
+    form = re.search(r'name="(without_copy)" value="(true)"', shown)
+    assert form is not None
+    async with http.post(f"/workspaces/{SPACE}/delete", data={form[1]: form[2]}) as answer:
+        assert answer.url.path == "/workspaces"
+    assert asked(site, "discard_workspace") == [SPACE]
+
+
+async def test_the_api_throws_away_only_when_it_is_told_to(
+    site: Site, http: aiohttp.ClientSession
+) -> None:
+    made = site.commands.rest(SPACE).workspace_id
+    async with http.delete(f"/api/v1/workspaces/{made}?without_copy=true") as answer:
+        assert answer.status == 204
+    assert (asked(site, "discard_workspace"), asked(site, "delete_workspace")) == ([SPACE], [])
+
+
 async def test_c8_a_viewer_sees_no_buttons_for_workspaces(site: Site) -> None:
     site.commands.rest(SPACE)
     cookies = {"samovar": site.sign_in.signed_in(a_person("viewer", "Vera"))}

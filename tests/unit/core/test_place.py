@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import pytest
 
 from core.node import Link, NodeState
-from core.place import Placement, is_lost, is_up, place, room
+from core.place import ACTIVE_S, Placement, is_lost, is_up, place, room
 from core.workspace import Workspace, WorkspaceState
 from tests.fakes.nouns import CLOCKS, NOW, a_link, a_node, a_project, a_workspace, at
 
@@ -57,20 +57,29 @@ def test_a_node_is_given_up_after_its_silence_and_not_before():
     assert not is_lost(None, at(-10), now=NOW, clocks=CLOCKS), "it has not had its time yet"
 
 
-def test_a_full_house_names_the_workspace_that_is_kept_longest():
+def test_a_full_house_names_the_workspace_that_is_idle_for_longest():
     kept = [
-        on("node-1", run_id=None, state_since=at(-5)),
-        on("node-1", run_id=None, state_since=at(-9)),
+        on("node-1", run_id=None, state_since=at(-9999), keep_until=at(1700)),
+        on("node-1", run_id=None, state_since=at(-5), keep_until=at(900)),
     ]
     full = placed(a_node(), workspaces=kept)
     assert (full.node, full.is_full, full.idle) == (None, True, kept[1])
     assert "full" in full.reason
 
 
+def test_who_types_is_not_sent_to_sleep_for_others():
+    typing = on("node-1", run_id=None, keep_until=at(900), active_at=at(-ACTIVE_S / 2))
+    idle = on("node-1", run_id=None, keep_until=at(1700), active_at=at(-ACTIVE_S))
+    assert placed(a_node(), workspaces=[typing, idle]).idle == idle
+    assert placed(a_node(), workspaces=[typing, on("node-1")]).idle is None
+
+
 def test_nothing_more_is_given_up_while_room_is_being_made():
     going = on("node-1", run_id=None, state=WorkspaceState.DELETING)
     kept = on("node-1", run_id=None)
     assert placed(a_node(), workspaces=[going, kept]).idle is None
+    stays = on("node-1", run_id=None, state="deleting", state_since=at(-CLOCKS.save_s))
+    assert placed(a_node(), workspaces=[stays, kept]).idle == kept, "it keeps nobody waiting"
 
 
 def test_a_workspace_with_a_run_is_never_given_up():

@@ -5,19 +5,31 @@ from typing import Any
 
 import pytest
 
+from core.message import Thread
 from core.node import NodeState
 from core.order import NodeOrder
 from core.place import Placement
-from core.plan.leaving import leave
+from core.plan.leaving import NO_COPY, leave, thrown_away
 from core.plan.step import Planned
-from core.plan.stopping import brought_in, made_copy, not_saved
+from core.plan.stopping import REMOVALS_MAX, brought_in, made_copy, not_saved
 from core.plan.workspace import plan_workspace
 from core.plan.workspace_step import WorkspaceView
 from core.ports.files import Stored
 from core.ports.store import Insert, Update, Wake
 from core.rescue import CopyState, RescueCopy
 from core.workspace import Workspace, WorkspaceState
-from tests.fakes.nouns import CLOCKS, a_copy, a_link, a_node, a_project, a_workspace, an_answer, at
+from tests.fakes.nouns import (
+    CLOCKS,
+    NOW,
+    a_copy,
+    a_link,
+    a_node,
+    a_project,
+    a_task,
+    a_workspace,
+    an_answer,
+    at,
+)
 
 SHA = "ab" * 32
 SAVED = {
@@ -166,16 +178,43 @@ def test_n8_what_is_kept_is_removed_and_then_rests_on_no_machine():
         *(WorkspaceState.STOPPED, ""),
         *("", ""),
     )
-    assert rest.keep_until == a_copy().expires_at
+    assert rest.keep_until == written(planned, RescueCopy).expires_at == at(10 + CLOCKS.copy_s)
     woken = {change for change in planned.changes if isinstance(change, Wake)}
     assert {Wake("node", "node-1"), Wake("admission", "all")} <= woken
 
 
-def test_a_removal_that_fails_is_ordered_again():
-    failed = an_answer("wabcdefg/delete/1", ok=False)
-    planned = plan_workspace(view(stopping(), failed, copies=(a_copy(),)))
-    again = written(planned, Workspace)
-    assert (again.state, again.attempt) == (WorkspaceState.STOPPING, 2)
+def test_a_removal_that_fails_is_ordered_again_later_each_time_and_not_for_ever():
+    workspace, failed, now, waits = stopping(deadline_at=None), [], 10.0, []
+    while len(failed) < REMOVALS_MAX:
+        removal = an_answer(
+            f"wabcdefg/delete/{workspace.attempt}", ok=False, text="It is busy.",
+            created_at=at(now), answered_at=at(now),
+        )  # fmt: skip
+        failed.append(removal)
+        seen = view(workspace, *failed, copies=(a_copy(),), link=a_link(seen_at=at(now)))
+        planned = plan_workspace(replace(seen, now=at(now)))
+        assert orders(planned) == []
+        if len(failed) == REMOVALS_MAX:
+            break
+        workspace = next((c.noun for c in planned.changes), workspace)
+        assert (workspace.state, workspace.code) == (WorkspaceState.STOPPING, "not_removed")
+        assert workspace.error.endswith("It is busy.")
+        waits.append(planned.due_in_s)
+        now += planned.due_in_s or 0
+        again = plan_workspace(replace(seen, workspace=workspace, now=at(now)))
+        workspace = written(again, Workspace)
+        assert orders(again) == [f"wabcdefg/delete/{workspace.attempt}"]
+    assert waits == [CLOCKS.stop_s * factor for factor in (1, 2, 4, 8)]
+    rests = written(planned, Workspace)
+    assert (rests.state, rests.node_id) == (WorkspaceState.STOPPED, "")
+    assert "still on node-1 and cannot be removed: It is busy." in rests.error
+
+
+def test_why_it_was_not_removed_at_first_is_forgotten_once_it_is():
+    noted = stopping(deadline_at=None, code="not_removed", error="Not yet.", attempt=2)
+    done = an_answer("wabcdefg/delete/2")
+    rests = written(plan_workspace(view(noted, done, copies=(a_copy(),))), Workspace)
+    assert (rests.state, rests.code, rests.error) == (WorkspaceState.STOPPED, "", "")
 
 
 def test_a_machine_that_is_away_keeps_nobody_from_resting():
@@ -206,6 +245,8 @@ def test_g4_what_cannot_be_saved_goes_on_and_says_why(
     again, failed = written(planned, Workspace), written(planned, RescueCopy)
     assert (again.state, again.code) == (WorkspaceState.BUILDING, code)
     assert again.error.startswith("It was not stopped, because its work could not be saved")
+    asleep = plan_workspace(replace(seen, copies=(replace(WANTED, why="slept"),)))
+    assert written(asleep, Workspace).error.startswith("It does not sleep, because its work")
     assert failed.state is CopyState.FAILED
     sure = plan_workspace(view(again, copies=(failed,), now=at(now), link=a_link(seen_at=at(now))))
     (name,) = orders(sure)
@@ -254,6 +295,46 @@ def test_what_rests_is_kept_for_its_time_and_then_goes():
     assert over.state is WorkspaceState.DELETING
     gone = plan_workspace(view(over, node=None, copies=(a_copy(),)))
     assert written(gone, Workspace).state is WorkspaceState.GONE
+
+
+@pytest.mark.parametrize("state", [WorkspaceState.REQUESTED, WorkspaceState.BUILDING])
+def test_g4_a_restart_that_fails_when_its_time_was_over_leaves_all_of_it_again(
+    state: WorkspaceState,
+):
+    old = a_copy(expires_at=at(-5))
+    node = a_node() if state is WorkspaceState.BUILDING else None
+    workspace = wished(state=state, node_id="node-1" if node else "", deadline_at=at(5))
+    none, copies = Placement(node=None, reason="none"), (old,)
+    removed = an_answer("wabcdefg/delete/2")
+    for _ in range(3):
+        seen = view(workspace, removed, node=node, placement=none, copies=copies)
+        planned = plan_workspace(seen)
+        for change in planned.changes:
+            noun = getattr(change, "noun", None)
+            workspace = noun if isinstance(noun, Workspace) else workspace
+            copies = (noun,) if isinstance(noun, RescueCopy) else copies
+        node = node if workspace.node_id else None
+    assert workspace.state is WorkspaceState.STOPPED
+    assert workspace.keep_until == copies[0].expires_at == at(10 + CLOCKS.copy_s)
+
+
+def test_its_people_hear_of_the_end_before_it_comes_and_once():
+    ends, notice = 2 * CLOCKS.copy_notice_s, CLOCKS.copy_notice_s
+    thread = Thread(id="web:web:1", surface="web", channel="web", created_at=NOW)
+    rests = view(
+        replace(resting(), keep_until=at(ends)), node=None, copies=(a_copy(),),
+        task=a_task(), thread=thread,
+    )  # fmt: skip
+    early = plan_workspace(rests)
+    assert (early.changes, early.due_in_s) == ((), notice - 10)
+    soon = plan_workspace(replace(rests, now=at(notice)))
+    assert soon.due_in_s == notice
+    (post,) = [change for change in soon.changes if isinstance(change, Insert)]
+    assert (post.noun.lane, post.noun.mention, post.once) == ("web:web:1", "ana", True)
+    assert "removed on 11 January at 12:00 UTC" in post.noun.text
+    assert "`restart workspace`" in post.noun.text
+    by_hand = plan_workspace(replace(rests, now=at(notice), task=None, thread=None))
+    assert (by_hand.changes, by_hand.due_in_s) == ((), notice)
 
 
 def wished(**values: Any) -> Workspace:
@@ -328,7 +409,15 @@ def test_what_is_back_says_what_came_back_and_stays_a_while():
     ready = written(planned, Workspace)
     assert (ready.state, ready.notes) == (WorkspaceState.READY, ("A note.", "3 files are back."))
     assert ready.keep_until == at(10 + CLOCKS.warm_s)
-    assert written(planned, RescueCopy).state is CopyState.RESTORED
+    restored = written(planned, RescueCopy)
+    assert (restored.state, restored.expires_at) == (
+        *(CopyState.RESTORED,),
+        at(10 + CLOCKS.copy_s),
+    )
+    assert ready.active_at is None
+    by_hand = view(restoring(active_at=at(1)), answer, copies=(a_copy(),))
+    awaited = written(plan_workspace(by_hand), Workspace)
+    assert awaited.active_at == at(10), "who asked for it has it now"
 
 
 def test_g4_a_restart_that_fails_leaves_the_copy_and_saves_nothing_over_it():
@@ -382,6 +471,31 @@ def test_a_machine_that_is_gone_takes_along_only_what_was_not_kept(
     assert workspace.state == ends
     if copies and copies[0].id == WANTED.id and ends == "gone":
         assert copies[0].state in {CopyState.FAILED, CopyState.KEPT}
+
+
+def test_a_copy_that_its_machine_made_and_that_never_came_in_is_dropped_there():
+    made, failed = an_answer(SAVE, result=SAVED), a_copy(state=CopyState.FAILED, sha256="")
+    planned = plan_workspace(view(used(keep_until=at(900)), made, copies=(failed,)))
+    order = written(planned, NodeOrder)
+    assert (order.id, order.body["sha256"]) == (DROP, SHA)
+    dropped = an_answer(DROP, ok=None)
+    seen = view(used(keep_until=at(900)), made, dropped, copies=(failed,))
+    assert plan_workspace(seen).changes == ()
+    next_one = replace(WANTED, id="wabcdefg-2")
+    saving = an_answer("wabcdefg/save/wabcdefg-2", ok=None)
+    seen = view(stopping(), made, saving, copies=(failed, next_one))
+    assert plan_workspace(seen).changes == (), "the next one may have the same content"
+
+
+def test_what_was_thrown_away_goes_without_a_copy():
+    gone, (unmade,) = thrown_away(stopping(), (WANTED,), "root", at=at(1), clocks=CLOCKS)
+    assert (gone.state, gone.discarded_by) == (WorkspaceState.DELETING, "root")
+    assert (unmade.noun.state, unmade.noun.error) == (CopyState.FAILED, NO_COPY)
+    removal = written(plan_workspace(view(gone, copies=(unmade.noun,))), NodeOrder)
+    assert removal.body["discard"] is True
+    kept = stopping(deadline_at=None)
+    saved, (copy,) = thrown_away(kept, (a_copy(),), "root", at=at(1), clocks=CLOCKS)
+    assert (saved.discarded_by, copy.noun.why) == (None, "deleted"), "it costs the machine nothing"
 
 
 def test_deleting_what_stops_already_ends_it_once_it_is_kept():

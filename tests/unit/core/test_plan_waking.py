@@ -83,7 +83,7 @@ def test_a_run_that_is_stopped_while_its_workspace_wakes_lets_it_sleep_on():
     view = a_view(run=run, workspace=waking, session=None, copies=(a_copy(),))
     (rests,) = of(plan_run(view), Workspace)
     assert (rests.state, rests.run_id, rests.node_id) == (WorkspaceState.STOPPED, None, "")
-    assert rests.keep_until == a_copy().expires_at
+    assert rests.keep_until == at(10 + CLOCKS.copy_s)
     building = replace(view, workspace=replace(waking, state=WorkspaceState.BUILDING))
     planned = plan_run(building)
     (leaves,) = of(planned, Workspace)

@@ -126,10 +126,14 @@ def test_a_removal_is_ordered_once_and_again_when_it_failed():
     assert [order.id for order in orders_of(first)] == ["wabcdefg/delete/1"]
     waiting = an_answer("wabcdefg/delete/1", ok=None)
     assert plan_workspace(view(going, waiting)).changes == ()
-    failed = replace(waiting, ok=False)
-    (again,) = [c.noun for c in plan_workspace(view(going, failed)).changes]
-    assert (again.attempt, again.state) == (2, WorkspaceState.DELETING)
-    second = plan_workspace(view(again, failed))
+    failed = replace(waiting, ok=False, text="Docker is away.")
+    noted = plan_workspace(view(going, failed))
+    (said,) = [change.noun for change in noted.changes]
+    assert (said.state, said.attempt) == (WorkspaceState.DELETING, 1)
+    assert "node-1 yet, and is tried again: Docker is away." in said.error
+    assert noted.due_in_s == CLOCKS.stop_s - 10
+    second = plan_workspace(view(said, failed, now=at(CLOCKS.stop_s)))
+    assert [change.noun.attempt for change in second.changes if isinstance(change, Update)] == [2]
     assert [order.id for order in orders_of(second)] == ["wabcdefg/delete/2"]
 
 

@@ -364,7 +364,7 @@ async def test_a_full_disk_is_said_whoever_meets_it(node: Node, error: Any) -> N
         answer = await node.answered(await node.order(COLLECT))
         assert answer["code"] == "disk_full"
         assert "MB free" in answer["text"]
-        assert "`samovar workspace delete ID`" in answer["text"]
+        assert "`samovar workspace delete ID --without-copy`" in answer["text"]
 
 
 async def _live(node: Node, bodies: list[OrderBody]) -> None:

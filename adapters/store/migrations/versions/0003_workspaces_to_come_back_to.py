@@ -18,11 +18,18 @@ depends_on = None
 
 
 def upgrade() -> None:
+    _keeping()
     _rescue_copies()
     _chats()
     _handover()
     _previews()
     _recordings()
+
+
+def _keeping() -> None:
+    with op.batch_alter_table("workspace", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("active_at", Time(), nullable=True))
+        batch_op.add_column(sa.Column("discarded_by", sa.Text(), nullable=True))
 
 
 def _rescue_copies() -> None:
