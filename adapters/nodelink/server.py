@@ -142,10 +142,7 @@ class NodeLink:
     async def _stream(self, socket: WebSocket) -> None:
         if (node := await self._bearer(socket)) is None:
             return
-        code = await self._tickets.serve(socket.path_params["ticket"], node, socket)
-        if code is not None:
-            await ViewSocket(socket).close(code, "")
-        else:
+        if not await self._tickets.serve(socket.path_params["ticket"], node, socket):
             await socket.send_denial_response(_problem(404, "ticket", "no such ticket"))
 
     async def _bearer(self, socket: WebSocket) -> NodeId | None:

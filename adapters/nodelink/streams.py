@@ -9,12 +9,13 @@ from typing import Any
 
 from starlette.websockets import WebSocket
 
+from adapters.nodelink.socket import ViewSocket
 from core.errors import NotFoundError, UnavailableError
 from core.ids import NodeId
+from core.viewing import CLOSE_AWAY
 from core.wire import CLOSE_MISSING, OpenStream
 
 TICKET_S_MAX = 60.0
-CLOSE_LOST = 1001
 
 
 def _future() -> "asyncio.Future[Any]":
@@ -23,15 +24,15 @@ def _future() -> "asyncio.Future[Any]":
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """Somebody with a ticket: the socket that was dialled, and the code with which it is closed."""
+    """Somebody with a ticket: the socket that was dialled, and how it is closed."""
 
     node: NodeId
     socket: "asyncio.Future[WebSocket]" = field(default_factory=_future)
-    over: "asyncio.Future[int]" = field(default_factory=_future)
+    over: "asyncio.Future[tuple[int, str]]" = field(default_factory=_future)
 
-    def end(self, code: int) -> None:
+    def end(self, code: int, reason: str) -> None:
         if not self.over.done():
-            self.over.set_result(code)
+            self.over.set_result((code, reason))
 
 
 class Tickets:
@@ -58,26 +59,27 @@ class Tickets:
                 if chunk := message.get("bytes"):
                     yield chunk
 
-    async def serve(self, ticket: str, node: NodeId, socket: WebSocket) -> int | None:
-        """Hand the node's socket to whoever waits for it, until they are done.
+    async def serve(self, ticket: str, node: NodeId, socket: WebSocket) -> bool:
+        """Hand the node's socket to whoever waits for it, until they are done or it was lost.
 
-        Returns the code to close it with. Returns None, and does nothing, for a ticket that is
-        unknown, spent, over or not of this node.
+        Returns False, and does nothing, for a ticket that is unknown, spent, over or not of
+        this node.
         """
         waiting = self._waiting.get(ticket)
         if waiting is None or waiting.node != node or waiting.socket.done():
-            return None
+            return False
         del self._waiting[ticket]
         await socket.accept()
         if not waiting.socket.done():  # Who waited may have gone meanwhile.
             waiting.socket.set_result(socket)
-        return await waiting.over
+        await ViewSocket(socket).close(*await waiting.over)
+        return True
 
     def lost(self, node: NodeId) -> None:
         """End what a node serves or was asked for: without its link it serves nothing."""
         for waiting in self._open:
             if waiting.node == node:
-                waiting.end(CLOSE_LOST)
+                waiting.end(CLOSE_AWAY, "it was lost")
                 if not waiting.socket.done():
                     waiting.socket.set_exception(UnavailableError("Node", f"{node} was lost"))
                     waiting.socket.exception()  # Whoever waits may be gone already.
@@ -99,7 +101,7 @@ class Tickets:
         finally:
             self._waiting.pop(ticket, None)
             self._open.discard(waiting)
-            waiting.end(1000)
+            waiting.end(1000, "")
 
     async def _socket(self, waiting: _Waiting, ask: Callable[[], Awaitable[None]]) -> WebSocket:
         try:

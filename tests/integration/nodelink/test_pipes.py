@@ -18,7 +18,7 @@ from agent.rooms import Wanted
 from agent.streams import BUSY, Views, refuse
 from core.errors import UnavailableError
 from core.ids import TerminalId, WorkspaceId
-from core.viewing import View, ViewClosedError
+from core.viewing import CLOSE_AWAY, View, ViewClosedError
 from core.wire import STREAM_CHUNK_BYTES, ConnectPort, Pipe, ViewTerminal
 from tests.fakes.node_link import NODE, ControlPlane, attached, control_plane
 from tests.fakes.serving import until
@@ -154,7 +154,7 @@ async def test_what_a_node_serves_ends_with_its_link(tmp_path: Path) -> None:
             async with looking as view:
                 assert await view.receive() == b"first"
                 plane.link.links.stop()
-                assert await ended(view) == 1001
+                assert await ended(view) == CLOSE_AWAY
 
 
 async def test_a_ticket_that_is_waited_for_ends_with_the_link(tmp_path: Path) -> None:
