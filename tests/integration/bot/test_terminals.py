@@ -248,8 +248,8 @@ async def test_n12_a_workspace_has_so_many_terminals_and_no_more(desk: Desk, ana
     ("state", "code", "said"),
     [
         (WorkspaceState.BUILDING, "workspace_not_ready", "Try again when it is"),
-        (WorkspaceState.DELETING, "workspace_gone", "Reply in the thread"),
-        (WorkspaceState.GONE, "workspace_gone", "Reply in the thread"),
+        (WorkspaceState.DELETING, "workspace_gone", "reply in the thread"),
+        (WorkspaceState.GONE, "workspace_gone", "reply in the thread"),
     ],
 )
 async def test_a_workspace_that_cannot_have_one_says_what_to_do(
