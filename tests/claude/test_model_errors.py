@@ -194,7 +194,7 @@ async def test_a_revoked_token_ends_the_turn_at_once(place: Place, grants: FakeG
     grants.held.clear()
     turn = await place.turn(go(step(say("Hello"))))
     assert turn.result["api_error_status"] == 403
-    assert "revoked" in turn.result["result"]
+    assert "No run works in this workspace now" in turn.result["result"]
     assert turn.retries == []
 
 
