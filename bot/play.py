@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import os
 import sys
+import termios
+import tty
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager, nullcontext
+from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +16,11 @@ import click
 from bot.attach import PLAIN
 from bot.client import Client
 from core.errors import NotFoundError, UserError
+
+ANSWER_S_MAX = 2.0
+"""How long the last answer of a terminal is waited for, which may come over a slow line."""
+ASK, ANSWER = b"\x1b[5n", b"\x1b[0n"
+"""Is all well? Yes. Terminals answer in the order in which they were asked."""
 
 
 async def chosen(client: Client, what: str) -> str:
@@ -63,15 +71,53 @@ async def play(client: Client, recording: str, *, at_s: float, speed: float) -> 
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
+    async with _unheard():
+        try:
+            async for second, kind, text in _events(client, recording):
+                if kind == "o":
+                    await asyncio.sleep(max(0.0, began + (second - at_s) / speed - loop.time()))
+                    _write(text.encode("utf-8", "replace"))
+        finally:
+            _write(PLAIN + b"\r\n")
+
+
+def _write(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+@asynccontextmanager
+async def _unheard() -> AsyncGenerator[None]:
+    """Drop what is typed, and what the terminal answers to programs that asked when recorded.
+
+    Nobody would read those answers but the person's own shell, as if they were typed.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        yield
+        return
+    fd, loop, heard, is_over = sys.stdin.fileno(), asyncio.get_running_loop(), b"", asyncio.Event()
+
+    def drop() -> None:
+        nonlocal heard
+        heard = heard[-len(ANSWER) :] + os.read(fd, 4096)
+        if ANSWER in heard:
+            is_over.set()
+
+    before = termios.tcgetattr(fd)
     try:
-        async for second, kind, text in _events(client, recording):
-            if kind == "o":
-                await asyncio.sleep(max(0.0, began + (second - at_s) / speed - loop.time()))
-                sys.stdout.buffer.write(text.encode("utf-8", "replace"))
-                sys.stdout.buffer.flush()
+        tty.setcbreak(fd)
+        loop.add_reader(fd, drop)
+        try:
+            yield
+        finally:
+            is_over.clear()
+            _write(ASK)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ANSWER_S_MAX):
+                    await is_over.wait()
     finally:
-        sys.stdout.buffer.write(PLAIN + b"\r\n")
-        sys.stdout.buffer.flush()
+        loop.remove_reader(fd)
+        termios.tcsetattr(fd, termios.TCSAFLUSH, before)
 
 
 async def _events(client: Client, recording: str) -> AsyncGenerator[tuple[float, str, str]]:

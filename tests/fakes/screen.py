@@ -5,6 +5,7 @@ import fcntl
 import os
 import struct
 import termios
+import tty
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -37,6 +38,14 @@ class Screen:
 
     def type(self, keys: bytes) -> None:
         assert os.write(self._master, keys) == len(keys)
+
+    def unread(self) -> bytes:
+        """Return what was typed and nobody has read: the shell after the program gets it."""
+        tty.setraw(self._slave, termios.TCSANOW)
+        os.set_blocking(self._slave, False)
+        with suppress(BlockingIOError):
+            return os.read(self._slave, 4096)
+        return b""
 
     async def shows(self, text: str, *, within_s: float = 10) -> None:
         try:

@@ -113,8 +113,9 @@ async def test_one_of_the_two_keys_is_a_key_like_others(desk: Desk) -> None:
 async def test_control_keys_go_to_the_shell(desk: Desk) -> None:
     await desk.attach()
     await desk.screen.shows("$ ")
-    desk.screen.type(b"sleep 1000\r")
-    await desk.screen.shows("sleep 1000")
+    # A child that has not begun yet still has the handlers of its shell.
+    desk.screen.type(b"(trap - INT; echo list''ens; exec sleep 1000)\r")
+    await desk.screen.shows("listens")
     desk.screen.type(b"\x03")
     desk.screen.type(b"echo status $?\r")
     await desk.screen.shows("status 130")
