@@ -116,7 +116,7 @@ async def test_nobody_enters_where_nothing_is(desk: Desk, doors: WorkspaceDoors)
         workspace = await desk.store.get(Workspace, WORKSPACE)
     assert await doors.spend(link) is None
     assert await doors.guest(cookie) is None
-    with pytest.raises(UserError, match="Reply in the thread") as gone:
+    with pytest.raises(UserError, match="reply in the thread of T-1") as gone:
         await desk.commands.workspace_link(ana, WORKSPACE)
     assert gone.value.code == "workspace_gone"
     with pytest.raises(NotFoundError):
