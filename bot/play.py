@@ -99,7 +99,7 @@ async def _unheard() -> AsyncGenerator[None]:
 
     def drop() -> None:
         nonlocal heard
-        heard = heard[-len(ANSWER) :] + os.read(fd, 4096)
+        heard = heard[1 - len(ANSWER) :] + os.read(fd, 4096)
         if ANSWER in heard:
             is_over.set()
 
