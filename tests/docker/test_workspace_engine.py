@@ -47,6 +47,7 @@ async def test_w4_an_engine_that_ends_in_a_build_is_no_fault_of_the_devcontainer
     assert (await world.sh(making.result(), "id -un")).text == "dev"
 
 
+@pytest.mark.long
 async def test_an_engine_that_ends_in_a_check_has_it_run_again(
     world: NodeWorld, engine: FrailEngine
 ) -> None:

@@ -170,6 +170,7 @@ async def test_an_open_chat_is_in_the_way_of_a_deletion(samovar: World, project:
     await samovar.ended(chat.id)
 
 
+@pytest.mark.long
 async def test_w7_a_chat_in_mid_turn_outlives_node_agent_and_control_plane(tmp_path: Path) -> None:
     async with served(tmp_path) as samovar:
         task = await samovar.ask("Write it", writing("file"))

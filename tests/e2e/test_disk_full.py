@@ -39,7 +39,7 @@ async def small_disk(folder: Path) -> AsyncGenerator[World]:
         subprocess.run(["umount", "--lazy", str(nodes)], check=False, capture_output=True)
 
 
-@pytest.mark.parametrize("step", ["fetch", "tree"])
+@pytest.mark.parametrize("step", ["tree", pytest.param("fetch", marks=pytest.mark.long)])
 async def test_g2_a_repository_that_does_not_fit_on_the_disk_fails_with_what_to_do(
     tmp_path: Path, step: str
 ) -> None:

@@ -177,6 +177,7 @@ async def test_w7_g6_whoever_dies_a_person_goes_on_in_a_terminal_and_gives_it_ba
     assert last.count("Typed here") == last.count("Also this") == 1, "none twice"
 
 
+@pytest.mark.long
 async def test_w11_neither_an_interrupt_nor_a_container_that_dies_loses_what_was_said(
     samovar: Served, screen: Screen, tmp_path: Path
 ) -> None:
@@ -210,7 +211,7 @@ async def test_w11_neither_an_interrupt_nor_a_container_that_dies_loses_what_was
     for container in await samovar.stage.containers():
         await samovar.stage.engine.client.containers.container(container).kill()
     card = await samovar.ended(task)
-    assert card["result"]["outcome"] == "pull_request", card
+    assert card["result"]["outcome"] == "pull_request", card["result"]
     assert await screen.ended() == 1
     assert "It has ended, and nobody knows how." in seen(screen)
     lines = (await samovar.get("tasks", task))["lines"]
@@ -236,4 +237,4 @@ async def test_a_shell_warns_who_starts_the_agents_conversation_by_hand(
     assert await screen.ended() == 3
     await samovar.go_on()
     card = await samovar.ended(view["card"]["task_id"])
-    assert card["result"]["outcome"] == "pull_request", card
+    assert card["result"]["outcome"] == "pull_request", card["result"]

@@ -16,7 +16,10 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("project", [NODE, C], ids=lambda project: project.name)
+@pytest.mark.parametrize(
+    "project",
+    [pytest.param(NODE, id=NODE.name), pytest.param(C, id=C.name, marks=pytest.mark.long)],
+)
 async def test_a_real_project_gets_its_change(samovar: World, project: RealProject) -> None:
     image = sample.devcontainer(samovar.stage.outfit.base_image)
     tree = await asyncio.to_thread(sources, project)

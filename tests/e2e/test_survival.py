@@ -15,7 +15,14 @@ from tests.fakes.world import HOLD, claude_processes, writing
 pytestmark = [pytest.mark.docker, pytest.mark.claude, pytest.mark.timeout(300)]
 
 
-@pytest.mark.parametrize("victim", ["node agent", "control plane", "both"])
+@pytest.mark.parametrize(
+    "victim",
+    [
+        "control plane",
+        pytest.param("node agent", marks=pytest.mark.long),
+        pytest.param("both", marks=pytest.mark.long),
+    ],
+)
 async def test_w7_p6_g6_a_kill_in_mid_turn_costs_nothing(tmp_path: Path, victim: str) -> None:
     async with served(tmp_path) as samovar:
         steps = [*writing("before")[:1], step(use("Bash", command=HOLD)), *writing("after")]

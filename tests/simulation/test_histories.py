@@ -64,7 +64,15 @@ async def play_all(seeds: Iterable[int], folder: Path, template: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("seeds", [BROKE, range(1, 4), range(6, 12), range(13, 17)])
+@pytest.mark.parametrize(
+    "seeds",
+    [
+        BROKE,
+        range(1, 4),
+        pytest.param(range(6, 12), marks=pytest.mark.long),
+        range(13, 17),
+    ],
+)
 async def test_histories_with_kills_end_well(
     seeds: Iterable[int], tmp_path: Path, sqlite_template: Path
 ) -> None:

@@ -56,7 +56,7 @@ async def running(*programs: Program) -> AsyncGenerator[None]:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
 async def test_p7_no_message_is_lost_doubled_or_moved_when_both_ends_are_killed(
     tmp_path: Path, seed: int
 ) -> None:
