@@ -8,6 +8,8 @@ from typing import Protocol
 from core.ids import RunId, SessionId, TerminalId
 from core.wire import SessionEvent
 
+BROKEN = "session_broken"
+"""Code of what a driver that crashes says to whoever waits for it."""
 Cursor = tuple[int, int]
 """Generation of a session's journal and the byte in it up to which events are stored."""
 

@@ -115,7 +115,10 @@ class ContainerLauncher:
         """See `Launcher.sweep`."""
         killed = 0
         for user in dict.fromkeys((self._user, "0")):
-            killed += int((await self._shell(SWEEP, session, user=user)).strip() or 0)
+            count = (await self._shell(SWEEP, session, user=user)).strip() or "0"
+            if not count.isdecimal():  # Docker's own words about a container that dies.
+                raise NodeError("docker_failed", f"Docker failed on the node ({count:.200}).")
+            killed += int(count)
         return killed
 
     async def _shell(self, script: str, *arguments: str, user: str = "0") -> str:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 
-from agent.driver import AgentDriver, Program
+from agent.driver import BROKEN, AgentDriver, Program
 from agent.errors import NodeError
 from agent.place import Place
 from agent.spool import Spool
@@ -232,8 +232,10 @@ async def _ask(live: _Live, ask: Callable[[AgentDriver], Coroutine[object, objec
             over.cancel()
             if not task.done():
                 task.cancel()
-        if not task.cancelled():
-            if (error := task.result()) is not None:
+        error = None if task.cancelled() else task.result()
+        is_broken = isinstance(error, NodeError) and error.code == BROKEN
+        if not task.cancelled() and not is_broken:
+            if error is not None:
                 raise error
             return
         while live.driver is driver and not live.has_ended.is_set():  # noqa: ASYNC110  seldom

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from agent.driver import BROKEN
 from agent.errors import NodeError
 from agent.host import Host
 from agent.sessions import Sessions
@@ -270,6 +271,36 @@ async def test_a_driver_that_crashes_is_made_again(node: Node) -> None:
         await until(lambda: node.world.calls.count("start") == 3)
         assert (await node.answered(started))["ok"]
         assert list(host.sessions()) == [S]
+
+
+async def test_what_is_asked_of_a_driver_that_crashes_is_asked_of_the_next_one(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashes, run, prompt = asyncio.Event(), PlayedDriver.run, PlayedDriver.prompt
+    drivers: list[PlayedDriver] = []
+
+    async def runs(driver: PlayedDriver) -> None:
+        drivers.append(driver)
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(run(driver))
+            if driver is drivers[0]:
+                await crashes.wait()
+                running.cancel()
+                raise ZeroDivisionError
+
+    async def prompts(driver: PlayedDriver, name: str, text: str) -> None:
+        if driver is drivers[0]:
+            crashes.set()
+            raise NodeError(BROKEN, "The session broke on the node.")
+        await prompt(driver, name, text)
+
+    monkeypatch.setattr(PlayedDriver, "run", runs)
+    monkeypatch.setattr(PlayedDriver, "prompt", prompts)
+    async with node.life():
+        await node.answered(await node.order(create()))
+        assert (await node.answered(await node.order(START)))["ok"]
+        assert (await node.answered(await node.order(GO)))["ok"]
+        assert len(drivers) == 2
 
 
 async def test_g6_a_session_whose_driver_failed_can_still_be_stopped(node: Node) -> None:
