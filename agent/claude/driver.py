@@ -28,7 +28,7 @@ from agent.claude.questions import as_answer, as_question
 from agent.claude.state import State, continue_after_s
 from agent.claude.tools import reply
 from agent.claude.typed import is_said
-from agent.driver import BROKEN, Journal, Launcher, Program, SessionSpec
+from agent.driver import Journal, Launcher, Program, SessionSpec
 from agent.errors import NodeError
 from agent.mailbox import ERRORS, GoneError, Mailbox
 from core.ids import TerminalId
@@ -142,7 +142,7 @@ class ClaudeDriver:
                 error
                 if isinstance(error, NodeError)
                 else NodeError(
-                    BROKEN,
+                    "session_broken",
                     f"The session broke on the node ({type(error).__name__}); reply to go on.",
                 )
             )
