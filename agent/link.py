@@ -91,15 +91,26 @@ class Link:
         self._numbers = count(1)
         self._connection: _Connection | None = None
         self._is_up = asyncio.Event()
+        self._is_over = False
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._stay())
+            try:
+                await asyncio.Event().wait()
+            finally:  # A task group that fails forgets that it was cancelled, so it is noted here.
+                self._is_over = True
+
+    async def _stay(self) -> None:
         failures = 0
         while True:
             try:
                 async with self._dial() as channel:
                     await self._talk(channel)
             except LinkClosedError as closed:
+                if self._is_over:
+                    return
                 failures = 0 if self._is_up.is_set() else failures + 1
                 log.warning("link.lost", extra={"code": closed.code, "reason": closed.reason})
                 wait_s = BACK_OFF_S_MIN * 2 ** min(failures, 10)

@@ -7,7 +7,7 @@ its task is cancelled or one of its parts raises `Killed`; the next life finds t
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from adapters.nodelink.links import Links
@@ -38,6 +38,7 @@ class SimulatedNode:
         self.world = world
         self.channel: PipeEnd | None = None
         self.lives = 0
+        self._is_over = False
         self._folder = folder
         self._links = links
 
@@ -61,8 +62,16 @@ class SimulatedNode:
             await asyncio.shield(spool.close())
 
     async def live_on(self) -> None:
-        """Live again and again, as under a supervisor."""
-        while True:
+        """Live again and again, as under a supervisor, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._live_on())
+            try:
+                await asyncio.Event().wait()
+            finally:  # A life that is killed at the same moment forgets that it was cancelled.
+                self._is_over = True
+
+    async def _live_on(self) -> None:
+        while not self._is_over:
             await self.live()
             await asyncio.sleep(0)
 
@@ -124,7 +133,6 @@ class SimulatedNode:
             finally:
                 await ours.close(1001, "gone")
                 serving.cancel()
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait({serving})
+                await asyncio.wait({serving})
         if closed is not None:
             raise closed

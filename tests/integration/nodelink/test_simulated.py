@@ -125,7 +125,6 @@ async def test_p3_two_sessions_on_one_node_keep_their_own_events(tmp_path: Path)
     assert_whole(plane, world)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("seed", range(6))
 async def test_w7_a_run_goes_through_random_kills_of_both_sides(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
