@@ -152,9 +152,8 @@ def _whole(target: Path) -> Generator[BinaryIO]:
             yield sink
             sink.flush()
             part.replace(target)
-        except BaseException:
+        finally:
             part.unlink(missing_ok=True)
-            raise
 
 
 def _say(workspace_id: str, path: str, *, json_wanted: bool) -> None:
