@@ -509,8 +509,6 @@ OrderBody = (
     | Push
     | OpenTerminal
     | CloseTerminal
-    | SaveWorkspace
-    | DropCopy
     | HandOver
     | TakeBack
 )
@@ -531,8 +529,6 @@ ORDERS: Mapping[str, type[OrderBody]] = {
         Push,
         OpenTerminal,
         CloseTerminal,
-        SaveWorkspace,
-        DropCopy,
         HandOver,
         TakeBack,
     )
