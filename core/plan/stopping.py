@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from core.message import Post
 from core.node import NodeState
 from core.order import NodeOrder
-from core.place import is_lost
 from core.plan.leaving import leave, rested
 from core.plan.step import Planned, left_s, told
 from core.plan.workspace_step import (
@@ -19,6 +18,7 @@ from core.plan.workspace_step import (
     failed_removals,
     freed,
     give,
+    is_node_lost,
     remove,
     write,
 )
@@ -150,10 +150,7 @@ def _remove(view: WorkspaceView, copy: RescueCopy) -> Planned:
     if len(failed) >= REMOVALS_MAX:
         return stopped(replace(view, workspace=_left_behind(view.workspace, failed[-1])))
     planned = remove(view, stopped)
-    is_away = view.node is not None and is_lost(
-        view.link, view.node.state_since, now=view.now, clocks=view.clocks
-    )
-    return stopped(view) if is_away and not planned.changes else planned
+    return stopped(view) if is_node_lost(view) and not planned.changes else planned
 
 
 def _left_behind(workspace: Workspace, failed: NodeOrder) -> Workspace:

@@ -5,12 +5,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 from core.node import NodeState
-from core.place import is_lost
 from core.plan.leaving import leave, renewed
 from core.plan.placing import claimed, make_room
 from core.plan.step import Planned, left_s, soonest
 from core.plan.stopping import dropped, lost, rest, stop, useless
-from core.plan.workspace_step import WorkspaceView, freed, give, remove, write
+from core.plan.workspace_step import WorkspaceView, freed, give, is_node_lost, remove, write
 from core.ports.store import Change, Insert, Update
 from core.project import SIZES
 from core.reasons import reason
@@ -98,7 +97,7 @@ def _build(view: WorkspaceView) -> Planned:
         return _give_up(view, answer.code, answer.text)
     if workspace.deadline_at is not None and view.now >= workspace.deadline_at:
         return _give_up(view, "workspace_timeout", reason("workspace_timeout"))
-    if _is_node_lost(view):
+    if is_node_lost(view):
         return _give_up(view, "node_lost", reason("node_lost"))
     due_in_s = soonest([left_s(workspace.deadline_at, view.now), view.clocks.lost_s])
     changes = () if answer is not None else (_create(view),)
@@ -157,7 +156,7 @@ def _keep(view: WorkspaceView) -> Planned:
     workspace = view.workspace
     if workspace.run_id is not None or view.chats:
         return Planned()
-    if _is_node_lost(view):
+    if is_node_lost(view):
         return Planned(due_in_s=view.clocks.lost_s)
     is_draining = view.node is not None and view.node.state is not NodeState.READY
     until = (view.now if is_draining else workspace.keep_until) or view.now
@@ -191,12 +190,6 @@ def _gone_with_its_node(view: WorkspaceView) -> Planned:
         return stop(view) if is_stopping else _leave(view, "stopped")
     new = workspace.moved(WorkspaceState.DELETING, at=view.now, deadline_at=None)
     return write(view, new, *lost(view), due_in_s=0)
-
-
-def _is_node_lost(view: WorkspaceView) -> bool:
-    return view.node is not None and is_lost(
-        view.link, view.node.state_since, now=view.now, clocks=view.clocks
-    )
 
 
 _PHASES: Mapping[WorkspaceState, Callable[[WorkspaceView], Planned]] = {

@@ -9,7 +9,7 @@ from core.ids import RunId, TerminalId
 from core.message import Thread
 from core.node import Link, Node, NodeState
 from core.order import NodeOrder, order
-from core.place import Placement, is_up
+from core.place import Placement, is_lost, is_up
 from core.plan.step import Planned, left_s, told
 from core.ports.store import Change, Insert, Touch, Update, Wake
 from core.project import Project
@@ -108,6 +108,13 @@ def give(view: WorkspaceView, name: str, body: OrderBody) -> Insert:
         at=view.now,
     )
     return Insert(new, once=True)
+
+
+def is_node_lost(view: WorkspaceView) -> bool:
+    """Whether its machine was silent for so long that it is given up."""
+    return view.node is not None and is_lost(
+        view.link, view.node.state_since, now=view.now, clocks=view.clocks
+    )
 
 
 def freed(view: WorkspaceView) -> tuple[Change, ...]:
