@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from bot import replies
@@ -60,24 +60,16 @@ class KeepingCommands(WorkspaceCommands):
         known, now = found[0], self.clock.now()
         was = await self.store.get(Workspace, known.workspace_id)
         new_id = _name(actor, key)
-        again = RescueCopy(
+        again = replace(
+            known,
             id=CopyId(f"{new_id}-1"),
             workspace_id=new_id,
-            project=known.project,
-            task_id=known.task_id,
             why="stopped",
             state=CopyState.KEPT,
             state_since=now,
             created_at=now,
-            branch=known.branch,
-            sha256=known.sha256,
-            size_bytes=known.size_bytes,
-            head=known.head,
-            base_commit=known.base_commit,
-            made_at=known.made_at,
             expires_at=now + timedelta(seconds=self.clocks.copy_s),
-            left_out=known.left_out,
-            left_out_count=known.left_out_count,
+            version=0,
         )
         task_id = await self._free_task(known.task_id)
         new = self._new(new_id, known.project, size=was.size, branch=was.branch, task_id=task_id)
