@@ -6,7 +6,7 @@ from datetime import datetime
 
 from bot import lifecycle, replies
 from bot.deciding import check
-from bot.lifecycle import NEEDS, Asked, What
+from bot.lifecycle import NEEDS, What
 from core.access import Person
 from core.chat import CHATS_MAX, Chat
 from core.clocks import Clock, Clocks
@@ -20,7 +20,6 @@ from core.ports.store import AtMost, Change, Insert, Store, Touch, Update, Wake
 from core.ports.triage import Reading, Triage
 from core.ports.work import Claim
 from core.project import Project
-from core.rescue import RescueCopy
 from core.run import LIVE, Run
 from core.session import Prompt
 from core.task import Task, TaskState
@@ -96,13 +95,8 @@ class Conversation:
         if not found:
             return [], replies.no_workspace(task.id)
         workspace = found[-1]
-        asked = Asked(
-            workspace=workspace,
-            copies=tuple(await self.store.find(RescueCopy, workspace_id=workspace.id)),
-            has_chats=bool(await self.store.find(Run, chat_in=workspace.id, state=LIVE, limit=1)),
-            by=said.author,
-            at=self.clock.now(),
-            clocks=self.clocks,
+        asked = await lifecycle.asked(
+            self.store, workspace, by=said.author, at=self.clock.now(), clocks=self.clocks
         )
         return [*lifecycle.changes(what, asked)], replies.workspace_asked(what, workspace.id)
 

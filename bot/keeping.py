@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from bot import replies
 from bot.deciding import check, existing, write
-from bot.lifecycle import NEEDS, Asked, What, changes
+from bot.lifecycle import NEEDS, What, asked, changes
 from bot.workspaces import WorkspaceCommands, copy_view
 from core.access import Person
 from core.branch import is_branch_name
@@ -19,7 +19,6 @@ from core.ports.commands import CopyView, WorkspaceView
 from core.ports.store import Change, Insert, Wake
 from core.project import SIZES, Project, Size
 from core.rescue import THERE, CopyState, RescueCopy
-from core.run import LIVE, Run
 from core.workspace import Workspace, WorkspaceState
 
 _LIVE = tuple(state for state in WorkspaceState if state is not WorkspaceState.GONE)
@@ -164,16 +163,10 @@ class KeepingCommands(WorkspaceCommands):
 
         async def decided() -> Sequence[Change]:
             found = await existing(self.store, Workspace, workspace, "workspace")
-            copies = await self.store.find(RescueCopy, workspace_id=workspace)
-            asked = Asked(
-                workspace=found,
-                copies=tuple(copies),
-                has_chats=bool(await self.store.find(Run, chat_in=found.id, state=LIVE, limit=1)),
-                by=actor.id,
-                at=self.clock.now(),
-                clocks=self.clocks,
+            wish = await asked(
+                self.store, found, by=actor.id, at=self.clock.now(), clocks=self.clocks
             )
-            return changes(what, asked)
+            return changes(what, wish)
 
         await write(self.store, decided)
 

@@ -13,8 +13,9 @@ from core.ids import PersonId
 from core.plan.leaving import leave, restarted, thrown_away
 from core.plan.step import told
 from core.plan.workspace_step import current
-from core.ports.store import Change, Touch, Update, Wake
+from core.ports.store import Change, Reader, Touch, Update, Wake
 from core.rescue import RescueCopy
+from core.run import LIVE, Run
 from core.workspace import Workspace, WorkspaceState
 
 What = Literal["stop", "restart", "rebuild", "delete", "discard"]
@@ -47,6 +48,20 @@ class Asked:
     by: PersonId
     at: datetime
     clocks: Clocks
+
+
+async def asked(
+    reader: Reader, workspace: Workspace, *, by: PersonId, at: datetime, clocks: Clocks
+) -> Asked:
+    """Read what is decided from."""
+    return Asked(
+        workspace=workspace,
+        copies=tuple(await reader.find(RescueCopy, workspace_id=workspace.id)),
+        has_chats=bool(await reader.find(Run, chat_in=workspace.id, state=LIVE, limit=1)),
+        by=by,
+        at=at,
+        clocks=clocks,
+    )
 
 
 def gone(workspace: Workspace) -> UserError:
