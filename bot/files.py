@@ -105,10 +105,10 @@ class FileCommands:
                 await _send(warm, b"")
                 await pipe.receive()
         except UnavailableError as error:
-            raise _away(known, error) from error
+            raise away(known, error) from error
         except ViewClosedError as closed:
             if closed.code != CLOSE_MISSING:
-                raise _away(known, closed) from closed
+                raise away(known, closed) from closed
             name = unquote_to_bytes(path).decode("utf-8", "replace")
             sentence = replies.not_put(closed.reason, name, LIMIT)
             raise UserError(sentence, code=closed.reason) from closed
@@ -182,7 +182,7 @@ class FileCommands:
                 async for chunk in chunks:
                     yield chunk
         except UnavailableError as error:
-            raise _away(known, error) from error
+            raise away(known, error) from error
 
 
 async def _send(pipe: View, data: bytes) -> None:
@@ -193,5 +193,6 @@ async def _send(pipe: View, data: bytes) -> None:
         raise
 
 
-def _away(workspace: Workspace, error: Exception) -> UserError:
+def away(workspace: Workspace, error: Exception) -> UserError:
+    """Return what is said while a workspace's machine does not answer."""
     return UserError(replies.away(workspace.node_id, str(error)), code="node_away")

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 from bot import replies
 from bot.deciding import check, existing, write
+from bot.files import away
+from bot.lifecycle import OVER
 from bot.preview_keys import PreviewKeys
 from core.access import Person, may
 from core.browse import Ports
@@ -26,7 +28,6 @@ from core.workspace import Workspace, WorkspaceState
 PORT_MAX = 65535
 JSON_BYTES_MAX = 1024 * 1024
 """Of what listens; a node that tells more is not believed."""
-_OVER = frozenset({WorkspaceState.DELETING, WorkspaceState.GONE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +119,7 @@ class WorkspacePreviews:
                 f"A link is good for 1 to {LINK_HOURS_MAX} hours, not {hours}.", code="bad_hours"
             )
         known = await self._shared_by(actor, workspace, port)
-        if known.state in _OVER:
+        if known.state in OVER:
             raise _refused("workspace_gone", known, port)
         fact = told(
             "preview.shared",
@@ -145,7 +146,7 @@ class WorkspacePreviews:
     async def hand_over(self, actor: Person, workspace: WorkspaceId, port: int) -> str:
         """See `Previews.hand_over`."""
         known, _, _ = await self._seen_by(actor, workspace, port)
-        if known.state in _OVER:
+        if known.state in OVER:
             raise _refused("workspace_gone", known, port)
         return await self.keys.handed(actor.id, workspace, port)
 
@@ -163,7 +164,7 @@ class WorkspacePreviews:
     async def connect(self, workspace: WorkspaceId, port: int) -> AsyncGenerator[View]:
         """See `Previews.connect`."""
         known = await existing(self.store, Workspace, workspace, "workspace")
-        if known.state in _OVER:
+        if known.state in OVER:
             raise _refused("workspace_gone", known, port)
         if known.state is not WorkspaceState.READY:
             raise _refused("workspace_stopped", known, port)
@@ -173,8 +174,7 @@ class WorkspacePreviews:
                 await _opened(view, known, port)
                 yield view
         except UnavailableError as error:
-            sentence = replies.away(known.node_id, str(error))
-            raise UserError(sentence, code="node_away") from error
+            raise away(known, error) from error
 
     async def keep(self, workspace: WorkspaceId) -> None:
         """See `Previews.keep`."""
@@ -231,8 +231,7 @@ class WorkspacePreviews:
         except NotFoundError:  # Its container is gone or does not run.
             return Ports()
         except UnavailableError as error:
-            sentence = replies.away(workspace.node_id, str(error))
-            raise UserError(sentence, code="node_away") from error
+            raise away(workspace, error) from error
         return from_json(Ports, json.loads(text))
 
 
@@ -242,8 +241,7 @@ async def _opened(view: View, workspace: Workspace, port: int) -> None:
     except ViewClosedError as closed:
         if closed.code == CLOSE_MISSING:
             raise _refused(closed.reason, workspace, port) from closed
-        sentence = replies.away(workspace.node_id, str(closed))
-        raise UserError(sentence, code="node_away") from closed
+        raise away(workspace, closed) from closed
 
 
 def _refused(code: str, workspace: Workspace, port: int) -> UserError:
