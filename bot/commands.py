@@ -37,11 +37,11 @@ from core.session import Prompt
 from core.task import Task
 from core.timeline import answer_text
 from core.wire import SessionEvent
-from core.workspace import Workspace, WorkspaceState
+from core.workspace import LIVE as LIVE_WORKSPACES
+from core.workspace import Workspace
 
 LOOK_S = 0.03
 _LIVE_NODES = tuple(state for state in NodeState if state is not NodeState.GONE)
-_LIVE_WORKSPACES = tuple(state for state in WorkspaceState if state is not WorkspaceState.GONE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +214,7 @@ class BotCommands(SessionCommands):
         async def look(reader: Reader) -> Sequence[NodeView]:
             nodes = await reader.find(Node, state=_LIVE_NODES)
             links = {link.node_id: link for link in await reader.find(Link)}
-            live = await reader.find(Workspace, state=_LIVE_WORKSPACES)
+            live = await reader.find(Workspace, state=LIVE_WORKSPACES)
             return [self._node(node, links.get(node.id), live) for node in nodes]
 
         return await self.store.snapshot(look)

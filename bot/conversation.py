@@ -23,13 +23,13 @@ from core.project import Project
 from core.run import LIVE, Run
 from core.session import Prompt
 from core.task import Task, TaskState
-from core.workspace import Workspace, WorkspaceState
+from core.workspace import LIVE as LIVE_WORKSPACES
+from core.workspace import Workspace
 
 ASIDE = "!aside"
 QUEUE = ". queue"
 WHICH, NOTHING = "which project", "nothing to stop"
 """What came of words that led to no task, and of a stop where nothing runs."""
-_LIVE_WORKSPACES = tuple(state for state in WorkspaceState if state is not WorkspaceState.GONE)
 _YES = {"yes", "y", "ok", "okay", "allow", "go", "sure"}
 _NO = {"no", "n", "deny", "stop it", "don't", "do not"}
 
@@ -91,7 +91,7 @@ class Conversation:
     ) -> tuple[list[Change], str]:
         for person in await self.store.find(Person, id=said.author):
             check(person, NEEDS[what])
-        found = await self.store.find(Workspace, task_id=task.id, state=_LIVE_WORKSPACES)
+        found = await self.store.find(Workspace, task_id=task.id, state=LIVE_WORKSPACES)
         if not found:
             return [], replies.no_workspace(task.id)
         workspace = found[-1]

@@ -8,9 +8,8 @@ from core.ports.forge import Forge
 from core.ports.store import Store
 from core.project import Project
 from core.wire import Credential, CredentialRequest
-from core.workspace import Workspace, WorkspaceState
-
-_LIVE = tuple(state for state in WorkspaceState if state is not WorkspaceState.GONE)
+from core.workspace import LIVE as LIVE_WORKSPACES
+from core.workspace import Workspace
 
 MEND = (
     "An administrator corrects its name in the configuration or installs our App there; "
@@ -32,7 +31,9 @@ class Credentials:
 
     async def credential(self, node: NodeId, request: CredentialRequest) -> Credential:
         """Return a credential, or why there is none."""
-        found = await self.store.find(Workspace, id=request.workspace, node_id=node, state=_LIVE)
+        found = await self.store.find(
+            Workspace, id=request.workspace, node_id=node, state=LIVE_WORKSPACES
+        )
         if not found:
             text = f"There is no workspace {request.workspace} on this node."
             return Credential(number=request.number, code="unknown_workspace", text=text)

@@ -19,9 +19,8 @@ from core.ports.commands import CopyView, WorkspaceView
 from core.ports.store import Change, Insert, Wake
 from core.project import SIZES, Project, Size
 from core.rescue import THERE, CopyState, RescueCopy
+from core.workspace import LIVE as LIVE_WORKSPACES
 from core.workspace import Workspace, WorkspaceState
-
-_LIVE = tuple(state for state in WorkspaceState if state is not WorkspaceState.GONE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +75,7 @@ class KeepingCommands(WorkspaceCommands):
 
     async def _free_task(self, task_id: TaskId) -> TaskId:
         """Return the task if the restored workspace becomes its own: if it has no other one."""
-        live = await self.store.find(Workspace, task_id=task_id, state=_LIVE)
+        live = await self.store.find(Workspace, task_id=task_id, state=LIVE_WORKSPACES)
         return TaskId("") if live else task_id
 
     def _new(

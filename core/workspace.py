@@ -22,6 +22,7 @@ class WorkspaceState(StrEnum):
     GONE = "gone"
 
 
+LIVE = tuple(state for state in WorkspaceState if state is not WorkspaceState.GONE)
 _DOWN = {WorkspaceState.DELETING}
 MOVES: Moves[WorkspaceState] = {
     WorkspaceState.REQUESTED: frozenset({WorkspaceState.BUILDING, WorkspaceState.STOPPED} | _DOWN),
@@ -49,7 +50,7 @@ class Workspace:
         recovered: Why a fall-back image is used; empty if the repository's own one is.
         notes: Sentences for the card.
         steps: `[{step, state, at, text}]` of this attempt, oldest first.
-        code: Why it cannot be made, for machines.
+        code: Why it cannot be made, saved or removed, for machines.
         error: The same as a sentence.
         keep_until: Until when it stays without a run; of a stopped one, until when it is kept.
         active_at: When somebody last did something with it by hand; what runs do does not count.

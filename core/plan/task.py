@@ -8,7 +8,7 @@ from core.limits import Limits
 from core.plan.step import Planned, told
 from core.ports.store import AtMost, Insert, Touch, Update, Wake
 from core.project import Project
-from core.run import Run, RunState
+from core.run import LIVE, Run, RunState
 from core.task import Task, TaskState
 
 
@@ -41,12 +41,11 @@ def plan_task(
         marks={"placing": now.isoformat()},
         chat_in=chat_in,
     )
-    live = tuple(state for state in RunState if state is not RunState.ENDED)
     limits_ = (
-        AtMost(number=limits.runs, where=(("state", live), ("chat_in", None)), code="runs"),
+        AtMost(number=limits.runs, where=(("state", LIVE), ("chat_in", None)), code="runs"),
         AtMost(
             number=limits.runs_per_person,
-            where=(("state", live), ("chat_in", None), ("asked_by", task.asked_by)),
+            where=(("state", LIVE), ("chat_in", None), ("asked_by", task.asked_by)),
             code="runs_per_person",
         ),
     )

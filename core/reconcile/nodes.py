@@ -21,9 +21,8 @@ from core.ports.compute import Compute
 from core.ports.store import Reader, Store
 from core.ports.work import Claim
 from core.secret import Secret
-from core.workspace import Workspace, WorkspaceState
-
-_LIVE = tuple(state for state in WorkspaceState if state is not WorkspaceState.GONE)
+from core.workspace import LIVE as LIVE_WORKSPACES
+from core.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +54,7 @@ class NodeReconciler:
         return NodeView(
             node=node,
             link=links[0] if links else None,
-            workspaces=await reader.find(Workspace, node_id=node.id, state=_LIVE),
+            workspaces=await reader.find(Workspace, node_id=node.id, state=LIVE_WORKSPACES),
             now=self.clock.now(),
             clocks=self.clocks,
         )

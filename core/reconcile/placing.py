@@ -12,10 +12,10 @@ from core.plan import node as node_plan
 from core.ports.store import Reader
 from core.project import Size
 from core.run import LIVE, Run
-from core.workspace import Workspace, WorkspaceState
+from core.workspace import LIVE as LIVE_WORKSPACES
+from core.workspace import Workspace
 
 _LIVE_NODES = tuple(state for state in NodeState if state is not NodeState.GONE)
-_LIVE_WORKSPACES = tuple(state for state in WorkspaceState if state is not WorkspaceState.GONE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Machines:
         """Return where there is room, and the machine that may be wished for if there is none."""
         nodes = await reader.find(Node, state=_LIVE_NODES)
         links = {link.node_id: link for link in await reader.find(Link)}
-        workspaces = await reader.find(Workspace, state=_LIVE_WORKSPACES)
+        workspaces = await reader.find(Workspace, state=LIVE_WORKSPACES)
         live = await reader.find(Run, state=LIVE)
         placement = place(
             size,
