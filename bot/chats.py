@@ -8,7 +8,7 @@ from bot.conversation import few_chats, unsaid, withdrawn
 from bot.deciding import check, existing, write
 from bot.keeping import KeepingCommands
 from bot.lifecycle import OVER, gone, not_ready
-from bot.workspaces import title_of
+from bot.workspaces import arranged, title_of
 from core.access import Person
 from core.chat import Chat, activity
 from core.errors import ConflictError, QuotaError, UserError
@@ -131,14 +131,7 @@ class ChatCommands(KeepingCommands):
         async def changes() -> Sequence[Change]:
             found = await existing(self.store, Chat, chat, "chat")
             tabs = await _tabs(self.store, found.workspace_id)
-            order = [tab for tab in tabs if tab.id != chat]
-            place = next((n for n, tab in enumerate(tabs) if tab.id == chat), len(order))
-            order.insert(
-                place if position is None else max(0, position),
-                replace(found, title=title_of(title or "") or found.title),
-            )
-            placed = [replace(tab, position=n) for n, tab in enumerate(order)]
-            updates = [Update(tab) for tab in placed if tab not in tabs]
+            updates = arranged(tabs, found, title=title, position=position)
             at, subject = self.clock.now(), f"chat:{chat}"
             fact = told("chat.changed", subject, at=at, task_id=chat, by=actor.id)
             return [*updates, fact] if updates else []

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import structlog
 
@@ -13,6 +14,7 @@ from bot.lifecycle import OVER, gone, not_ready
 from bot.recordings import RecordingCommands
 from bot.warm import WarmView
 from core.access import Person, may
+from core.chat import Chat
 from core.errors import NotFoundError, QuotaError, UserError
 from core.ids import TerminalId, WorkspaceId
 from core.plan.step import told
@@ -21,15 +23,16 @@ from core.ports.store import AtMost, Change, Insert, Reader, Tell, Update, Wake
 from core.rescue import CURRENT, RescueCopy
 from core.terminal import LIVE, Terminal, TerminalState
 from core.viewing import View
+from core.workspace import LIVE as LIVE_WORKSPACES
 from core.workspace import Workspace, WorkspaceState
 
 log = structlog.get_logger(__name__)
 
+Tab = TypeVar("Tab", Chat, Terminal)
 TITLE_CHARS_MAX = 60
 TERMINALS_MAX = 20
 """Terminals of one workspace at once. A shell and its screen take a few megabytes there."""
 OPEN_LOOK_S = 0.05
-_LIVE_WORKSPACES = tuple(state for state in WorkspaceState if state is not WorkspaceState.GONE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,15 +106,8 @@ class WorkspaceCommands(RecordingCommands):
 
         async def changes() -> Sequence[Change]:
             workspace, tabs = await self.store.snapshot(lambda reader: _around(reader, terminal))
-            place = next(n for n, tab in enumerate(tabs) if tab.id == terminal)
-            found = tabs[place]
-            order = [tab for tab in tabs if tab.id != terminal]
-            order.insert(
-                place if position is None else max(0, position),
-                replace(found, title=title_of(title or "") or found.title),
-            )
-            placed = [replace(tab, position=n) for n, tab in enumerate(order)]
-            updates = [Update(tab) for tab in placed if tab not in tabs]
+            found = next(tab for tab in tabs if tab.id == terminal)
+            updates = arranged(tabs, found, title=title, position=position)
             return [*updates, self._changed(actor, workspace, found)] if updates else []
 
         await write(self.store, changes)
@@ -233,6 +229,20 @@ def full(workspace: WorkspaceId) -> Generator[None]:
         raise QuotaError(said, code="terminals") from error
 
 
+def arranged(
+    tabs: Sequence[Tab], found: Tab, *, title: str | None, position: int | None
+) -> list[Update]:
+    """Return the updates that give a tab another title or place; the others make room."""
+    order = [tab for tab in tabs if tab.id != found.id]
+    place = next((n for n, tab in enumerate(tabs) if tab.id == found.id), len(order))
+    order.insert(
+        place if position is None else max(0, position),
+        replace(found, title=title_of(title or "") or found.title),
+    )
+    placed = [replace(tab, position=n) for n, tab in enumerate(order)]
+    return [Update(tab) for tab in placed if tab not in tabs]
+
+
 def title_of(text: str) -> str:
     """Return what can be a title of what was said; empty for nothing that can be seen."""
     return "".join(c for c in text if c.isprintable()).strip()[:TITLE_CHARS_MAX].strip()
@@ -255,7 +265,7 @@ def _check_there(workspace: Workspace) -> None:
 
 async def _seen(reader: Reader) -> Sequence[WorkspaceView]:
     """Return the workspaces that are not gone, with the copies that hold their work."""
-    found = await reader.find(Workspace, state=_LIVE_WORKSPACES)
+    found = await reader.find(Workspace, state=LIVE_WORKSPACES)
     copies = {copy.workspace_id: copy for copy in await reader.find(RescueCopy, state=CURRENT)}
     places = await _places(reader)
     return [_workspace(one, copies.get(one.id), places.get(one.id, 0)) for one in found]
