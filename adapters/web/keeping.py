@@ -7,12 +7,12 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Form, Request
 from pydantic import BaseModel, Field
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, Response
 
 from adapters.web import render
 from adapters.web.api import Injected, OneWorkspace
 from adapters.web.auth import Actor
-from adapters.web.problems import wants_json
+from adapters.web.pages import done
 from core.ids import CopyId, ProjectId, WorkspaceId
 from core.ports.commands import CopyView, WorkspaceView
 
@@ -87,10 +87,7 @@ async def restore_copy(
 
 
 def _to(request: Request, workspace: WorkspaceId, said: str) -> Response:
-    """Answer a form: a script gets the remark, a browser goes on to the workspace."""
-    if wants_json(request.scope):
-        return JSONResponse({"said": said})
-    return RedirectResponse(f"/workspaces/{quote(workspace)}", 303)
+    return done(request, f"/workspaces/{quote(workspace)}", said=said)
 
 
 def _coming(request: Request, made: WorkspaceView) -> Response:
