@@ -437,7 +437,7 @@ async def workspace_link(
     request: Request, workspace_id: str, actor: Actor, commands: Injected
 ) -> Link:
     """Return a one-time link by which the asker enters a workspace; good for a minute."""
-    return _link(request, await commands.workspace_link(actor, WorkspaceId(workspace_id)))
+    return link_to(request, await commands.workspace_link(actor, WorkspaceId(workspace_id)))
 
 
 @router.get("/workspaces/{workspace_id}/terminals")
@@ -542,9 +542,10 @@ async def view_terminal(
 @router.post("/sign-in-links", status_code=201)
 async def sign_in_link(request: Request, actor: Actor, commands: Injected) -> Link:
     """Return a one-time link with which the asker signs in to the pages."""
-    return _link(request, await commands.sign_in_link(actor))
+    return link_to(request, await commands.sign_in_link(actor))
 
 
-def _link(request: Request, path: str) -> Link:
+def link_to(request: Request, path: str) -> Link:
+    """Return a link to one of our own paths."""
     public_url: str = request.app.state.public_url
     return Link(path=path, url=f"{public_url.rstrip('/')}{path}" if public_url else "")

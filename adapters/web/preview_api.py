@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import Response, StreamingResponse
 
-from adapters.web.api import Injected, Link
+from adapters.web.api import Injected, Link, link_to
 from adapters.web.auth import Actor
 from core.browse import Listing
 from core.errors import UserError
@@ -97,8 +97,7 @@ async def preview_link(
 ) -> Link:
     """Return a link that shows a port to whoever uses it, once, without signing in."""
     path = await previews.share(actor, WorkspaceId(workspace_id), port, hours=body.hours)
-    public_url: str = request.app.state.public_url
-    return Link(path=path, url=f"{public_url.rstrip('/')}{path}" if public_url else "")
+    return link_to(request, path)
 
 
 @router.get("/workspaces/{workspace_id}/folders/{path:path}")

@@ -7,17 +7,19 @@ opens one port to whoever has it; no sign-in is needed.
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Form, Request
+from fastapi import APIRouter, Form, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from adapters.web.api import Injected
 from adapters.web.auth import Actor
+from adapters.web.entry import addresses
 from adapters.web.hosts import Hosts
 from adapters.web.preview.site import ENTER, is_path
+from adapters.web.preview_api import Asked
 from adapters.web.render import page
 from core.errors import UserError
 from core.ids import WorkspaceId
-from core.ports.previews import Previews, PreviewView
+from core.ports.previews import PreviewView
 from core.preview import Audience
 
 LINK_CHARS_MAX = 500
@@ -25,14 +27,6 @@ HOURS = 24
 OVER = "This link was used already, or its time is up. A link works once."
 
 router = APIRouter()
-
-
-async def _previews(request: Request) -> Previews:
-    previews: Previews = request.app.state.previews
-    return previews
-
-
-Asked = Annotated[Previews, Depends(_previews)]
 
 
 @router.get("/workspaces/{workspace_id}/ports")
@@ -67,7 +61,7 @@ async def preview_page(
     """Show one port: whether something listens there, who sees it, how to open it."""
     workspace = await commands.workspace(actor, WorkspaceId(workspace_id))
     view = await previews.port(actor, workspace.id, port)
-    return _page(request, view, actor=actor, state=workspace.state, to=to)
+    return _page(request, view, person=actor, state=workspace.state, to=to)
 
 
 @router.post("/workspaces/{workspace_id}/previews/{port}/enter")
@@ -115,7 +109,7 @@ async def share(
     path = await previews.share(actor, workspace.id, port, hours=hours)
     view = await previews.port(actor, workspace.id, port)
     link = f"{request.app.state.public_url.rstrip('/')}{path}"
-    return _page(request, view, actor=actor, state=workspace.state, link=link, hours=hours)
+    return _page(request, view, person=actor, state=workspace.state, link=link, hours=hours)
 
 
 @router.api_route("/preview", methods=["GET", "HEAD"])
@@ -145,20 +139,15 @@ def _page(
     request: Request, view: PreviewView, *, to: str = "/", link: str = "", **more: object
 ) -> Response:
     hosts: Hosts = request.app.state.hosts
-    shown = {"person": more.pop("actor"), "view": view, "hours": HOURS, "link": link, **more}
-    shown["origin"] = hosts.preview(view.workspace_id, view.port) if hosts.domain else ""
-    return HTMLResponse(page("preview.html", to=to if is_path(to) else "/", **shown))
+    origin = hosts.preview(view.workspace_id, view.port) if hosts.domain else ""
+    to = to if is_path(to) else "/"
+    return HTMLResponse(page("preview.html", view=view, origin=origin, to=to, link=link, **more))
 
 
 def _over_to(
     request: Request, workspace: WorkspaceId, port: int, handed: str, *, to: str = "/"
 ) -> Response:
-    hosts: Hosts = request.app.state.hosts
-    if not hosts.domain:
-        raise UserError(
-            "Workspaces have no addresses here. Whoever runs Samovar sets [server] domain.",
-            code="no_domain",
-        )
+    hosts = addresses(request)
     asked = f"handed={quote(handed)}&to={quote(to, safe='')}"
     return RedirectResponse(f"{hosts.preview(workspace, port)}{ENTER}?{asked}", 303)
 
