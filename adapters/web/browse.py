@@ -35,6 +35,19 @@ async def _html(template: str, person: Person, **values: object) -> Response:
     return HTMLResponse(await asyncio.to_thread(page, template, person=person, **values))
 
 
+async def begun(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Return the same, once it has begun: what is missing is said before an answer is."""
+    first = await anext(chunks, b"")
+
+    async def whole() -> AsyncGenerator[bytes]:
+        async with aclosing(chunks):
+            yield first
+            async for chunk in chunks:
+                yield chunk
+
+    return whole()
+
+
 @router.get("/workspaces/{workspace_id}/files/{path:path}")
 async def files_page(workspace_id: str, path: str, actor: Actor, commands: Injected) -> Response:
     """Show a folder, where `path` is empty or ends with a slash, else a file."""
@@ -101,20 +114,14 @@ def _crumbs(path: str) -> list[tuple[str, str]]:
 async def download(workspace_id: str, path: str, actor: Actor, commands: Injected) -> Response:
     """Send a file as it is. No browser shows it: what a workspace made is not our page."""
     chunks = commands.file(actor, WorkspaceId(workspace_id), path)
-    first = await anext(chunks, b"")  # What is missing is said before an answer begins.
-
-    async def body() -> AsyncGenerator[bytes]:
-        async with aclosing(chunks):
-            yield first
-            async for chunk in chunks:
-                yield chunk
+    body = await begun(chunks)
 
     name = quote(unquote_to_bytes(path).rpartition(b"/")[2])
     headers = {
         "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
         "Content-Security-Policy": "sandbox; default-src 'none'",
     }
-    return StreamingResponse(body(), media_type="application/octet-stream", headers=headers)
+    return StreamingResponse(body, media_type="application/octet-stream", headers=headers)
 
 
 @router.get("/workspaces/{workspace_id}/changes")

@@ -1,7 +1,7 @@
 """The JSON API of previews and of files: what listens, who sees it; files in and out."""
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 from urllib.parse import quote
 
@@ -12,6 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from adapters.web.api import Injected, Link, link_to
 from adapters.web.auth import Actor
+from adapters.web.browse import begun
 from core.browse import Listing
 from core.errors import UserError
 from core.ids import WorkspaceId
@@ -110,16 +111,10 @@ async def folder(workspace_id: str, path: str, actor: Actor, commands: Injected)
 async def get_file(workspace_id: str, path: str, actor: Actor, commands: Injected) -> Response:
     """Return a file as it is."""
     chunks = commands.file(actor, WorkspaceId(workspace_id), path)
-    first = await anext(chunks, b"")  # What is missing is said before an answer begins.
-
-    async def body() -> AsyncGenerator[bytes]:
-        async with aclosing(chunks):
-            yield first
-            async for chunk in chunks:
-                yield chunk
+    body = await begun(chunks)
 
     headers = {"Content-Disposition": "attachment"}
-    return StreamingResponse(body(), media_type="application/octet-stream", headers=headers)
+    return StreamingResponse(body, media_type="application/octet-stream", headers=headers)
 
 
 @router.put("/workspaces/{workspace_id}/files/{path:path}", status_code=204)

@@ -3,8 +3,7 @@
 What a workspace wrote is data here: it is drawn by the player, and no browser shows it as a page.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 from urllib.parse import quote
 
@@ -15,6 +14,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response, Stream
 from adapters.web import render
 from adapters.web.api import OFFSET_MAX, Injected
 from adapters.web.auth import Actor
+from adapters.web.browse import begun
 from adapters.web.shield import HEADERS
 from core.ids import RecordingId, SessionId, TaskId
 from core.ports.commands import RecordingView
@@ -58,19 +58,13 @@ async def show_recording(recording_id: str, actor: Actor, commands: Injected) ->
 async def cast(recording_id: str, actor: Actor, commands: Injected) -> Response:
     """Return a recording as an asciicast; one that is live, up to now."""
     chunks = commands.film(actor, RecordingId(recording_id))
-    first = await anext(chunks, b"")  # What is missing is said before an answer begins.
-
-    async def body() -> AsyncGenerator[bytes]:
-        async with aclosing(chunks):
-            yield first
-            async for chunk in chunks:
-                yield chunk
+    body = await begun(chunks)
 
     headers = {
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(recording_id)}.cast",
         _POLICY: "sandbox; default-src 'none'",
     }
-    return StreamingResponse(body(), media_type=CAST_TYPE, headers=headers)
+    return StreamingResponse(body, media_type=CAST_TYPE, headers=headers)
 
 
 @pages.get("/tasks/{task_id}/recordings")
