@@ -13,15 +13,9 @@ export function upload(form) {
   input.addEventListener("change", () => take(input.files));
   form.querySelector("[data-reload]")?.addEventListener("click", () => location.reload());
 
-  let depth = 0; // entering a child comes before leaving its parent
-  addEventListener("dragenter", (event) => {
-    if (event.dataTransfer?.types.includes("Files")) form.classList.toggle("is-target", ++depth > 0);
-  });
-  addEventListener("dragleave", () => form.classList.toggle("is-target", (depth = Math.max(0, depth - 1)) > 0));
   addEventListener("dragover", (event) => event.preventDefault());
   addEventListener("drop", (event) => {
     event.preventDefault();
-    form.classList.toggle("is-target", (depth = 0) > 0);
     take(event.dataTransfer?.files);
   });
 
@@ -38,12 +32,11 @@ export function upload(form) {
   async function one(file, item) {
     const name = encoded(file.name);
     if (file.size > most) return say(item, file, `is larger than ${most >> 30} GB, the most that is taken.`, true);
-    let replaces = names.has(name) && confirm(`${file.name} is there already. Replace it?`);
+    const replaces = names.has(name) && confirm(`${file.name} is there already. Replace it?`);
     if (names.has(name) && !replaces) return say(item, file, "was left as it is.", false);
     let answer = await send(file, item, name, replaces);
     if (answer.title === "file_exists" && confirm(`${file.name} is there already. Replace it?`)) {
-      replaces = true;
-      answer = await send(file, item, name, replaces);
+      answer = await send(file, item, name, true);
     }
     if (answer.status !== 204) return say(item, file, answer.detail, true);
     names.add(name);
