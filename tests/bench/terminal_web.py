@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,8 @@ PROGRAMS = {
     "e": ECHO,
     "f": FLOOD,
     "b": f"{READY}head -c 1 >/dev/null; exec head -c {STALLED_BYTES} /dev/zero",
-    "c": 'i=0; while [ $i -lt 60000 ]; do echo "漢 $i"; i=$((i+1)); done; echo over',
+    "c": f"{READY}head -c 1 >/dev/null; stty -raw; "
+    'i=0; while [ $i -lt 60000 ]; do echo "漢 $i"; i=$((i+1)); done; echo over',
 }
 
 
@@ -103,7 +104,7 @@ async def _run(ours: Stack, free: Stack, peer: str) -> Sequence[Row]:
             unit="KB",
         ),
         _none("B11 bytes of 1.28 MB of UTF-8 that changed", changed, len(TEXT)),
-        _none("B11 keys lost of one held for 60 s", held, HELD_S * HELD_PER_S),
+        _none("B11 keys lost or repeated of one held for 60 s", held, HELD_S * HELD_PER_S),
         _none("B11 lines lost or repeated over 100 reconnects", lost, 60_000),
     ]
 
@@ -112,7 +113,8 @@ CROWD_KEYS = TERMINALS * KEYS_PER_S * CROWD_S
 
 
 def _none(name: str, ours: Sequence[float], of: int) -> Row:
-    return Row(name=name, ours=ours, peer=(of,), goal=0, unit="")
+    """Return a row that one bad round is enough to miss."""
+    return Row(name=name, ours=[max(ours)], peer=(of,), goal=0, unit="")
 
 
 # Both sides, as a viewer sees them
@@ -232,9 +234,12 @@ async def _type_along(shell: Viewer | _TerminadoShell, after_s: float, late: lis
         await asyncio.sleep(due - time.perf_counter())
         typed = time.perf_counter()
         await shell.type(b"x")
-        async with asyncio.timeout(10):
-            while not await shell.draw():
-                pass
+        try:
+            async with asyncio.timeout(10):
+                while not await shell.draw():
+                    pass
+        except TimeoutError:
+            return  # This key and the rest of the shell's have no answer.
         late.append(time.perf_counter() - typed)
 
 
@@ -262,10 +267,10 @@ async def _grown_kb(side: _Ours, stack: Stack) -> float:
         before = _rss_kb(stack)
         await stalled.type(b"x")
         peak, still = before, 0
-        while still < 30:  # The log stands still once the shell has ended or waits for ever.
+        while still < 30:  # Until neither process has grown for three seconds.
             await asyncio.sleep(0.1)
             now = _rss_kb(stack)
-            peak, still = max(peak, now), still + 1
+            peak, still = (now, 0) if now > peak else (peak, still + 1)
         return peak - before
 
 
@@ -309,17 +314,22 @@ async def _lost_keys(side: _Ours) -> int:
                 await viewer.type(b"k")
 
         async with asyncio.TaskGroup() as group:
-            group.create_task(hold())
-            while len(viewer.output) - began < HELD_S * HELD_PER_S:
-                await asyncio.wait_for(viewer.draw(), 10)
-        return HELD_S * HELD_PER_S - viewer.output[began:].count(b"k")
+            holding = group.create_task(hold())
+            with suppress(TimeoutError):
+                while not holding.done() or len(viewer.output) - began < HELD_S * HELD_PER_S:
+                    await asyncio.wait_for(viewer.draw(), 10)
+        return abs(HELD_S * HELD_PER_S - viewer.output[began:].count(b"k"))
 
 
 async def _lost_over_reconnects(side: _Ours) -> int:
     """Cut the connection again and again while a program counts; compare with the count."""
     terminal, seen, got = side.new("c"), None, bytearray()
-    for _ in range(RECONNECTS):
+    for number in range(RECONNECTS):
         async with side.at(terminal, seen=seen) as viewer:
+            if number == 0:
+                await viewer.draw_until(b"ready")
+                viewer.output.clear()
+                await viewer.type(b"x")
             wanted = 600_000 // RECONNECTS
             while len(viewer.output) < wanted and not viewer.has_ended:
                 await viewer.draw()
@@ -330,5 +340,4 @@ async def _lost_over_reconnects(side: _Ours) -> int:
         got += viewer.output
     lines = got.decode().split("\r\n")
     numbers = [int(line.split()[1]) for line in lines if line.startswith("漢 ")]
-    first = numbers[0] if numbers else 60_000
-    return abs(60_000 - first - len(numbers)) + (numbers != list(range(first, 60_000)))
+    return abs(60_000 - len(numbers)) + (numbers != list(range(60_000)))
