@@ -13,7 +13,6 @@ from core.plan.leaving import NO_COPY, leave, thrown_away
 from core.plan.step import Planned
 from core.plan.stopping import REMOVALS_MAX, brought_in, made_copy, not_saved
 from core.plan.workspace import plan_workspace
-from core.plan.workspace_step import WorkspaceView
 from core.ports.files import Stored
 from core.ports.store import Insert, Update, Wake
 from core.rescue import CopyState, RescueCopy
@@ -24,12 +23,12 @@ from tests.fakes.nouns import (
     a_copy,
     a_link,
     a_node,
-    a_project,
     a_task,
     a_workspace,
     an_answer,
     at,
 )
+from tests.unit.core.test_plan_workspace import view
 
 SHA = "ab" * 32
 SAVED = {
@@ -54,24 +53,6 @@ def used(**values: Any) -> Workspace:
 
 def stopping(**values: Any) -> Workspace:
     return used(**{"state": WorkspaceState.STOPPING, "deadline_at": at(CLOCKS.save_s), **values})
-
-
-def view(workspace: Workspace, *orders: NodeOrder, **values: Any) -> WorkspaceView:
-    return WorkspaceView(
-        **{
-            "workspace": workspace,
-            "project": a_project(),
-            "node": a_node(),
-            "link": a_link(),
-            "orders": {order.id: order for order in orders},
-            "now": at(10),
-            "fence": 3,
-            "clocks": CLOCKS,
-            "url": "http://git/acme/web.git",
-            "image": "base",
-            **values,
-        }
-    )
 
 
 def written(planned: Planned, kind: type) -> Any:
