@@ -190,31 +190,33 @@ class Sessions:
         return live
 
     async def _follow(self, live: _Live, place: Place) -> None:
+        """Drive a session to its end. When the node agent ends before, the session goes on."""
+        await self._drive_on(live, place)
+        del self._live[live.order.session]
+        live.has_ended.set()
+        live.is_over.set()
+
+    async def _drive_on(self, live: _Live, place: Place) -> None:
         order, crashes = live.order, 0
         loop = asyncio.get_running_loop()
-        try:
-            while crashes < CRASHES_MAX:
-                began = loop.time()
-                try:
-                    await live.driver.run()
-                except NodeError as error:  # Its processes may be there: the note stays.
-                    log.warning(
-                        "session.failed", extra={"session": order.session, "reason": str(error)}
-                    )
-                    return
-                except Exception:  # A bug of the driver: the coding agent itself goes on.
-                    log.exception("session.driver_crashed", extra={"session": order.session})
-                else:
-                    await self._spool.note(order.session, STARTED, "")
-                    return
-                live.is_over.set()
-                crashes = 1 if loop.time() - began > CALM_S else crashes + 1
-                await asyncio.sleep(self._crash_back_off_s * 2**crashes)
-                live.driver, live.is_over = self._make(order, place), asyncio.Event()
-        finally:
-            del self._live[order.session]
-            live.has_ended.set()
+        while crashes < CRASHES_MAX:
+            began = loop.time()
+            try:
+                await live.driver.run()
+            except NodeError as error:  # Its processes may be there: the note stays.
+                log.warning(
+                    "session.failed", extra={"session": order.session, "reason": str(error)}
+                )
+                return
+            except Exception:  # A bug of the driver: the coding agent itself goes on.
+                log.exception("session.driver_crashed", extra={"session": order.session})
+            else:
+                await self._spool.note(order.session, STARTED, "")
+                return
             live.is_over.set()
+            crashes = 1 if loop.time() - began > CALM_S else crashes + 1
+            await asyncio.sleep(self._crash_back_off_s * 2**crashes)
+            live.driver, live.is_over = self._make(order, place), asyncio.Event()
 
 
 async def _ask(live: _Live, ask: Callable[[AgentDriver], Coroutine[object, object, None]]) -> None:

@@ -257,6 +257,13 @@ async def test_w7_a_session_is_adopted_by_the_next_life_and_its_question_is_stil
         assert list(host.sessions()) == []
 
 
+async def test_w7_of_no_session_a_life_that_ends_says_that_it_ended(node: Node) -> None:
+    async with node.life() as host:
+        for body in (create(), START):
+            await node.answered(await node.order(body))
+    assert list(host.sessions()) == [S]
+
+
 async def test_stopping_what_has_ended_and_prompting_it_have_their_answers(node: Node) -> None:
     async with node.life():
         assert (await node.answered(await node.order(StopSession(session=S))))["ok"]
