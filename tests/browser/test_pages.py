@@ -194,6 +194,31 @@ async def test_a_page_that_lost_its_server_goes_on_where_it_was(
     await context.close()
 
 
+async def test_an_answer_that_is_being_written_survives_a_server_that_starts_again(
+    chromium: Browser, unused_port: int
+) -> None:
+    setup = Setup()
+    await tell(setup.commands, setup.person)
+    task = TaskId("T-3")
+    context = await chromium.new_context()
+    page = await context.new_page()
+    own = page.get_by_placeholder("Or in your own words")
+    async with a_site(setup, port=unused_port) as site:
+        await context.add_cookies([{"name": "samovar", "value": site.cookie, "url": site.url}])
+        await page.goto(f"{site.url}/tasks/{task}")
+        setup.commands.step(task, "Agent", "doing", "waits", took_s=200.0)
+        await expect(page.locator("#card-steps")).to_contain_text("waits")
+        await own.fill("Neither, ask")
+        await own.press("ArrowLeft")
+    async with a_site(setup, port=unused_port):
+        setup.commands.step(task, "Agent", "doing", "goes on", took_s=200.0)
+        await expect(page.locator("#card-steps")).to_contain_text("goes on")
+        await expect(own).to_be_focused()
+        await page.keyboard.type("as")
+        await expect(own).to_have_value("Neither, asask")
+    await context.close()
+
+
 @pytest.fixture
 def unused_port() -> int:
     import socket

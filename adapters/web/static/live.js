@@ -69,7 +69,7 @@ export function insert(list, fresh) {
   if (fresh.dataset.into && complete(fresh)) return known?.remove();
   if (known) {
     keepOpen(known, fresh);
-    known.replaceWith(fresh);
+    replace(known, fresh);
   } else if (list.dataset.put === "prepend") {
     list.prepend(fresh);
   } else {
@@ -115,6 +115,18 @@ function keepOpen(known, fresh) {
   const after = [...fresh.querySelectorAll("details")];
   if (before.length !== after.length) return;
   before.forEach((details, n) => details.open && (after[n].open = true));
+}
+
+/** A form that asks the same stays, with what people write in it. @param {Element} known @param {Element} fresh */
+function replace(known, fresh) {
+  const focused = document.activeElement;
+  const before = [...known.querySelectorAll("form")];
+  for (const form of fresh.querySelectorAll("form")) {
+    const same = before.find((old) => old.outerHTML === form.outerHTML);
+    if (same) form.replaceWith(same);
+  }
+  known.replaceWith(fresh);
+  if (focused instanceof HTMLElement && fresh.contains(focused)) focused.focus({ preventScroll: true });
 }
 
 /** A message that is stored, thrown away or over has no draft. @param {HTMLElement} list @param {HTMLElement} fresh */
