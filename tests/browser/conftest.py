@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Error, Page, Response, async_playwright
+from playwright.async_api import Browser, Error, Page, Response, async_playwright, expect
 
 from tests.fakes.lacking import lacking
 from tests.fakes.story import tell
@@ -25,6 +25,8 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+expect.set_options(timeout=30_000)
 
 
 @pytest.fixture(autouse=True)

@@ -53,7 +53,7 @@ async def opened(chromium: Browser, site: Site) -> AsyncIterator[Open]:
             url = site.own(SPACE)
             await made.add_cookies([{"name": "samovar-workspace", "value": cookie, "url": url}])
             page: Page = await made.new_page()
-            page.set_default_timeout(15_000)
+            page.set_default_timeout(30_000)
             page.on(
                 "console",
                 lambda said: (
@@ -304,6 +304,7 @@ async def test_arrow_keys_pass_the_tab_of_a_chat_and_its_panel_is_named(
         await asked(page, words)
     await expect(talk(page).get_by_label("Message")).to_be_focused()
     await page.keyboard.press("Control+F6")
+    await expect(tab(page, "two")).to_be_focused()
     await page.keyboard.press("ArrowLeft")
     await expect(talk(page).locator(".line").get_by_text("one")).to_be_visible()
     await expect(tab(page, "one")).to_be_focused()

@@ -37,7 +37,7 @@ async def fresh(chromium: Browser, site: Site) -> AsyncIterator[Fresh]:
                 cookie = site.sign_in.signed_in(person)
                 await context.add_cookies([{"name": "samovar", "value": cookie, "url": site.url}])
             page: Page = await context.new_page()
-            page.set_default_timeout(15_000)
+            page.set_default_timeout(30_000)
             return page
 
         yield fresh_

@@ -58,7 +58,7 @@ class Scene:
     async def start(self, port: int) -> None:
         """Let an app listen."""
         await start_app(self.samovar.stage.engine, self.workspace, port)
-        await until(lambda: self.listens(port), within_s=60)
+        await until(lambda: self.listens(port))
 
     async def listens(self, port: int) -> bool:
         found = await self.samovar.get("workspaces", self.workspace, "ports")
@@ -158,7 +158,7 @@ async def _come_and_go(scene: Scene, stranger: Page, shop: str) -> None:
         await stranger.goto(shop)
         return await stranger.locator("h1").inner_text() == "Not open here"
 
-    await until(is_shut, within_s=30)
+    await until(is_shut)
 
 
 async def _send_files(page: Page, folder: str, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ async def page(chromium: Browser, site: Site) -> AsyncIterator[Page]:
     context = await chromium.new_context(viewport={"width": DESK[0], "height": DESK[1]})
     await context.add_cookies([{"name": "samovar", "value": site.cookie, "url": site.url}])
     made = await context.new_page()
-    made.set_default_timeout(15_000)
+    made.set_default_timeout(30_000)
     made.on("pageerror", lambda error: complaints.append(str(error)))
     made.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
     yield made

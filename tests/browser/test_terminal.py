@@ -70,7 +70,7 @@ async def opened(chromium: Browser, site: Site) -> AsyncIterator[Open]:
             page: Page = await made.new_page()
             if has_own_time:
                 await page.clock.install()
-            page.set_default_timeout(15_000)
+            page.set_default_timeout(30_000)
             page.on("console", note)
             page.on("pageerror", lambda error: complaints.append(str(error)))
             await page.goto(url)
@@ -326,7 +326,7 @@ async def test_a_paste_of_100_kb_arrives_byte_for_byte_in_brackets(
     await shows(page, " ready")
     await page.evaluate("(words) => navigator.clipboard.writeText(words)", words)
     await page.get_by_role("button", name="Paste").first.click()
-    await shows(page, f"{len(wanted)} {hashlib.sha256(wanted).hexdigest()}", within_s=60)
+    await shows(page, f"{len(wanted)} {hashlib.sha256(wanted).hexdigest()}")
 
 
 async def test_a_paste_by_keyboard_cannot_leave_its_brackets(

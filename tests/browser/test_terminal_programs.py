@@ -49,7 +49,7 @@ async def sees(page: Page, wanted: str) -> None:
         return wanted in await text(page)
 
     try:
-        await until(is_there, within_s=30)
+        await until(is_there)
     except AssertionError:
         raise AssertionError(f"no {wanted!r} in\n{await text(page)}") from None
 

@@ -34,7 +34,7 @@ def seen(screen: Screen) -> str:
 
 async def sees(screen: Screen, text: str) -> None:
     try:
-        await until(lambda: text in seen(screen), within_s=30)
+        await until(lambda: text in seen(screen))
     except AssertionError:
         raise AssertionError(f"{text!r} is not in {seen(screen)!r}") from None
 
@@ -146,7 +146,7 @@ async def test_w7_the_node_agent_may_go_at_each_step_and_the_conversation_has_on
         screen.type(script("typed", step(say("typed answer"))).encode())
         await sees(screen, "typed")
         screen.type(b"\r")
-        await until(lambda: transcript(bench).count('"text":"typed answer"') == 1, within_s=30)
+        await until(lambda: transcript(bench).count('"text":"typed answer"') == 1)
         await leave(screen)
     async with running(bench.driver()) as driver:
         await bench.until(lambda: "typed answer" in texts(bench))
@@ -173,7 +173,7 @@ async def _gone_once_noted(bench: Bench, lease: str, order: Coroutine[Any, Any, 
     async def is_noted() -> bool:
         return (await bench.journal.notes(bench.session)).get("lease") == lease
 
-    await until(is_noted, within_s=20)
+    await until(is_noted)
     carrying.cancel()
     await asyncio.wait({carrying})
 

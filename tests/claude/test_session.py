@@ -235,7 +235,7 @@ async def test_hostile_and_large_prompts_go_through_unchanged(
         await driver.prompt(new_prompt(), script(hostile, step(DONE)))
         await bench.turns(1)
         await driver.prompt(new_prompt(), script(large, step(DONE)))
-        await bench.turns(2, within_s=40)
+        await bench.turns(2)
         for bad in ("", " \n", "half \ud800"):
             with pytest.raises(NodeError, match="prompt_invalid"):
                 await driver.prompt(new_prompt(), bad)

@@ -24,7 +24,7 @@ async def test_a_refusal_of_the_model_ends_the_turn_with_its_code(
     async with running(bench.driver()) as driver:
         refused = step(status=status, error=error, message="The budget is used up.")
         await driver.prompt(new_prompt(), script("go", refused))
-        end = await bench.turns(1, within_s=5)
+        end = await bench.turns(1)
         assert "retry_s" not in end
         await driver.stop()
     assert (end["ok"], end["code"]) == (False, code)
@@ -58,7 +58,7 @@ async def test_after_six_attempts_people_are_told(bench: Bench, model: ScriptedM
     bench.env["CLAUDE_CODE_MAX_RETRIES"] = "0"
     async with running(bench.driver(pace=0.0005)) as driver:
         await driver.prompt(new_prompt(), "go")
-        await bench.until(lambda: len(bench.of("turn.end")) == 7, within_s=40)
+        await bench.until(lambda: len(bench.of("turn.end")) == 7)
         await bench.turns(7)
         await driver.stop()
     assert ["retry_s" in end for end in bench.of("turn.end")] == [True] * 6 + [False]

@@ -159,7 +159,7 @@ async def test_5_wait_returns_soon_after_a_wake_up_and_also_without(
         waiting = group.create_task(work.wait(poll_s=60))
         await asyncio.sleep(0)
         await wake(store, "r1")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await waiting
 
 
@@ -168,14 +168,14 @@ async def test_5_a_wake_up_between_claim_and_wait_is_not_missed(
 ) -> None:
     await claim(work)
     await wake(store, "r1")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await work.wait(poll_s=60)
 
 
 @pytest.mark.postgres
 async def test_5_another_replicas_wake_up_is_heard(two: tuple[SqlStore, SqlStore]) -> None:
     work = SqlWork(two[1].database)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not two[1].database.is_listening:
             await asyncio.sleep(0.01)
         await work.wait(poll_s=0.01)
@@ -191,7 +191,7 @@ async def test_5_another_replicas_wake_up_is_heard(two: tuple[SqlStore, SqlStore
 async def test_5_wake_ups_are_heard_with_all_that_a_url_may_say(
     postgres_url: str, more: str
 ) -> None:
-    async with open_store(f"{postgres_url}&{more}") as store, asyncio.timeout(10):
+    async with open_store(f"{postgres_url}&{more}") as store, asyncio.timeout(30):
         while not store.database.is_listening:
             await asyncio.sleep(0.01)
 

@@ -379,7 +379,7 @@ async def test_a_shell_that_nobody_looks_at_goes_on_and_its_offsets_leap(bench: 
     offset, data = await line.read()
     assert (offset, data) == (0, wanted[: len(data)])
     await line.close()
-    await until(bench.file("done").exists, within_s=60)
+    await until(bench.file("done").exists)
     found = await bench.find(shell, after=len(data))
     assert found is not None
     async with asyncio.timeout(60):

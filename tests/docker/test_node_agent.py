@@ -31,7 +31,7 @@ async def test_w7_a_workspace_and_its_session_survive_kills_of_the_node_agent(
 ) -> None:
     async with shipped_node(tmp_path, {"README.md": "hello\n"}) as node:
         ordered = node.order(node.creating())
-        await until(lambda: node.plane.store.bodies("workspace_step"), within_s=60)
+        await until(lambda: node.plane.store.bodies("workspace_step"))
         node.kill()
         ready = await node.answered(ordered)
         assert ready["ok"], ready
@@ -39,7 +39,7 @@ async def test_w7_a_workspace_and_its_session_survive_kills_of_the_node_agent(
             StartSession(session=SESSION, run=RUN, workspace=node.workspace, model="m", frame="f")
         )
         node.kill()
-        await until(lambda: sessions(node) == (SESSION,), within_s=60)
+        await until(lambda: sessions(node) == (SESSION,))
         collect = Collect(workspace=node.workspace, run=RUN, message="m", author="a", email="a@b.c")
         assert (await node.good(collect))["commits"] == 0
         await node.good(StopSession(session=SESSION))
@@ -77,17 +77,17 @@ async def test_n8_work_goes_to_the_file_store_and_back_though_the_node_agent_is_
             ready["container"], work, user=ready["user"], folder=ready["folder"]
         )
         saving = node.order(SaveWorkspace(workspace=node.workspace, attempt=1))
-        await until(lambda: list((node.state / "tmp").glob("copy-*/part")), within_s=60)
+        await until(lambda: list((node.state / "tmp").glob("copy-*/part")))
         node.kill()
         saved = (await node.answered(saving))["result"]
-        await until(lambda: NODE in node.plane.link.connected(), within_s=60)
+        await until(lambda: NODE in node.plane.link.connected())
         stored = await bring_in(store, node.plane.link, NODE, saved["sha256"], clock=SystemClock())
         assert stored.size_bytes == saved["size_bytes"] > 40_000_000
         await node.good(DropCopy(sha256=saved["sha256"]))
         await node.good(DeleteWorkspace(workspace=node.workspace))
         assert list((node.state / "rescue").iterdir()) == []
         back = node.order(replace(node.creating(), attempt=2, restore=saved["sha256"]))
-        await until(lambda: list((node.state / "ws").glob("*/src/*/large.bin")), within_s=60)
+        await until(lambda: list((node.state / "ws").glob("*/src/*/large.bin")))
         node.kill()
         result = (await node.answered(back))["result"]
         assert result["restored"] == ["Put back: 1 untracked file."]

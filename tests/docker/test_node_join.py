@@ -50,19 +50,19 @@ async def test_a_machine_joins_once_and_works_again_after_every_start(
 ) -> None:
     token = plane.store.add_enrolment(NODE)
     async with joining(plane.url, tmp_path, f"{token}\n"):
-        await until(lambda: NODE in plane.link.connected(), within_s=60)
+        await until(lambda: NODE in plane.link.connected())
     settings = json.loads((tmp_path / "joined" / "settings.json").read_text())
     for name in ("node_js", "devcontainer_js", "claude"):
         assert Path(settings[name]).exists(), name
-    await until(lambda: NODE not in plane.link.connected(), within_s=30)
+    await until(lambda: NODE not in plane.link.connected())
     async with joining(plane.url, tmp_path):
-        await until(lambda: NODE in plane.link.connected(), within_s=60)
+        await until(lambda: NODE in plane.link.connected())
 
 
 async def test_a_machine_works_for_one_samovar(plane: ControlPlane, tmp_path: Path) -> None:
     token = plane.store.add_enrolment(NODE)
     async with joining(plane.url, tmp_path, f"{token}\n"):
-        await until(lambda: NODE in plane.link.connected(), within_s=60)
+        await until(lambda: NODE in plane.link.connected())
     async with joining("http://127.0.0.1:9", tmp_path) as refused:
         _, said = await refused.communicate()
     assert refused.returncode == 2

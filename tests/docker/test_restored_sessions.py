@@ -91,7 +91,7 @@ async def talk(node: KeepNode, session: str, text: str) -> None:
     async def is_over() -> bool:
         return len(await node.events(session, "turn.end")) > turns
 
-    await until(is_over, within_s=60)
+    await until(is_over)
 
 
 async def good(node: KeepNode, *orders: object) -> dict[str, object]:
@@ -168,7 +168,7 @@ async def test_the_same_session_goes_on_in_the_same_run_where_it_was_stopped(
             text=script("and the coat", step(say("word " * 300, chunks=300, delay_s=0.1))),
         )
         await good(node, slow)
-        await until(lambda: model.inflight, within_s=30)
+        await until(lambda: model.inflight)
         saved = await good(node, SaveWorkspace(workspace=workspace, attempt=1))
         before = await node.events(session, "session.state")
         await good(node, DeleteWorkspace(workspace=workspace))
@@ -195,7 +195,7 @@ async def test_w3_conversations_and_terminals_outlive_a_rebuild(
         await talk(node, session, script("remember the hat", step(DONE)))
         await type_in(node, workspace, "echo se''en\n", "seen")
         await good(node, replace(create, attempt=2))
-        await until(partial(node.heard, TerminalExited.TYPE), within_s=30)
+        await until(partial(node.heard, TerminalExited.TYPE))
         assert "seen" in await cast(node, workspace)
         await good(node, replace(starting(workspace, session), run=RunId("T-1.2")))
         await talk(node, session, script("what was it?", step(DONE)))

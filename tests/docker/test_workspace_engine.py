@@ -41,7 +41,7 @@ async def test_w4_an_engine_that_ends_in_a_build_is_no_fault_of_the_devcontainer
 ) -> None:
     async with asyncio.TaskGroup() as group:
         making = group.create_task(world.create(SLOW))
-        await until(lambda: "RUN sleep" in _log(world), within_s=60)
+        await until(lambda: "RUN sleep" in _log(world))
         await engine.kill()
     assert making.result().recovered == ""
     assert (await world.sh(making.result(), "id -un")).text == "dev"
@@ -57,7 +57,7 @@ async def test_an_engine_that_ends_in_a_check_has_it_run_again(
     order = world.checking(ready, collected.head, "touch /tmp/begun; sleep 6; echo fine")
     async with asyncio.TaskGroup() as group:
         checking = group.create_task(world.workspaces.check(order))
-        await until(lambda: _has_begun(world), within_s=60)
+        await until(lambda: _has_begun(world))
         await engine.kill()
     assert [(one.exit_code, one.tail) for one in checking.result().results] == [(0, "fine")]
 

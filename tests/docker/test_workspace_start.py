@@ -372,7 +372,7 @@ async def test_a_lost_container_whose_making_is_cut_short_is_made_by_the_next_wh
     world.steps.clear()
     async with asyncio.TaskGroup() as group:
         waking = group.create_task(world.workspaces.wake(ready.workspace))
-        await until(lambda: ("build", "started") in _told(world), within_s=60)
+        await until(lambda: ("build", "started") in _told(world))
         waking.cancel()
     collected = await world.workspaces.collect(world.collecting(ready))
     assert collected.commits == 1

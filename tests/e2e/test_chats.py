@@ -104,7 +104,7 @@ async def test_w11_g6_two_chats_and_a_run_at_once_in_one_container(
     await is_at(samovar, home, two.id, "idle")
     assert await heard(samovar, two.id) == []
     await samovar.reply(two.id, "go on", [step(say("Two goes on."))])
-    await until(lambda: _says(samovar, two.id, "Two goes on."), within_s=60)
+    await until(lambda: _says(samovar, two.id, "Two goes on."))
 
     await samovar.inside(task, "rm /tmp/run")
     view = await samovar.ended(task)
@@ -112,13 +112,13 @@ async def test_w11_g6_two_chats_and_a_run_at_once_in_one_container(
     assert view.card.result.outcome == "pull_request", "the chats disturb no run"
     assert await sessions(samovar, task) == 2, "the chats outlive it"
     await samovar.reply(one.id, "still there?", [step(say("Here I am."))])
-    await until(lambda: _says(samovar, one.id, "Here I am."), within_s=60)
+    await until(lambda: _says(samovar, one.id, "Here I am."))
     spent = await samovar.samovar.parts.store.spent(f"{task}.1", f"{one.id}.1", f"{two.id}.1")
     assert len(spent) == 3, "each has costs of its own"
     for chat in (one, two):
         await commands.close_chat(me, chat.id)
         assert (await samovar.ended(chat.id)).card.pull_url == ""
-    await until(lambda: _is_quiet(samovar), within_s=30)
+    await until(lambda: _is_quiet(samovar))
 
 
 async def _is_quiet(samovar: World) -> bool:
@@ -141,7 +141,7 @@ async def test_a_chat_asks_people_and_money_has_an_end(samovar: World) -> None:
     assert asked.detail == "No ends the chat."
     commands, me = samovar.samovar.commands, samovar.samovar.local
     other = await opened(samovar, home, "cheap chat", step(say("Cheap.")))
-    await until(lambda: _says(samovar, other.id, "Cheap."), within_s=60)
+    await until(lambda: _says(samovar, other.id, "Cheap."))
     await commands.answer(me, asked.id, surface="web", allow=False)
     ended = await is_at(samovar, home, chat.id, "ended")
     assert "budget" in ended.error
@@ -165,7 +165,7 @@ async def test_an_open_chat_is_in_the_way_of_a_deletion(samovar: World, project:
     store = samovar.samovar.parts.store
     assert (await store.get(Workspace, home)).id == home, "the next run works in the same one"
     await samovar.reply(chat.id, "still?", [step(say("Still here."))])
-    await until(lambda: _says(samovar, chat.id, "Still here."), within_s=60)
+    await until(lambda: _says(samovar, chat.id, "Still here."))
     await commands.close_chat(me, chat.id)
     await samovar.ended(chat.id)
 

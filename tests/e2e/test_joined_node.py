@@ -55,7 +55,7 @@ async def test_g6_a_task_is_done_on_a_machine_that_was_joined_by_hand(tmp_path: 
         async with served(tmp_path / "here", is_node=False) as samovar:
             task = await samovar.ask("Write it down", writing("there"))
             async with joined(samovar, engine, state):
-                await until(lambda: _is_up(samovar), within_s=60)
+                await until(lambda: _is_up(samovar))
                 card = await samovar.ended(task)
                 assert card["result"]["outcome"] == "pull_request", card
                 [node] = (await samovar.get("nodes"))["nodes"]

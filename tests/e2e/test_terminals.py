@@ -40,7 +40,7 @@ async def attach(samovar: Served, screen: Screen, *words: str) -> None:
         *(PROGRAM, *config, "attach", *words),
         env={"SAMOVAR_STATE": str(samovar.stage.config.state)},
     )
-    await screen.shows("$", within_s=60)
+    await screen.shows("$")
 
 
 async def a_task(samovar: Served) -> str:

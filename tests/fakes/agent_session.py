@@ -86,7 +86,7 @@ class Bench:
     def kinds(self) -> list[str]:
         return [event.kind for event in self.journal.events(self.session)]
 
-    async def until(self, condition: Callable[[], object], *, within_s: float = 20) -> None:
+    async def until(self, condition: Callable[[], object], *, within_s: float = 60) -> None:
         try:
             async with asyncio.timeout(within_s):
                 while not condition():
@@ -95,7 +95,7 @@ class Bench:
             shown = [(e.kind, e.data) for e in self.journal.events(self.session)][-15:]
             raise AssertionError(f"not within {within_s} s; last events: {shown}") from None
 
-    async def turns(self, number: int, *, within_s: float = 20) -> dict[str, Any]:
+    async def turns(self, number: int, *, within_s: float = 60) -> dict[str, Any]:
         """Wait for so many ends of turns and an idle session; return the last end."""
         await self.until(
             lambda: len(self.of("turn.end")) >= number and self.phase() == "idle",

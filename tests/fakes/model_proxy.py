@@ -98,7 +98,7 @@ async def a_proxy(
         yield url
 
 
-async def until(is_true: Callable[[], bool], *, within_s: float = 5.0) -> None:
+async def until(is_true: Callable[[], bool], *, within_s: float = 60) -> None:
     """Wait for a condition; fail when it does not come."""
     async with asyncio.timeout(within_s):
         while not is_true():

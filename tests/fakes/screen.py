@@ -47,7 +47,7 @@ class Screen:
             return os.read(self._slave, 4096)
         return b""
 
-    async def shows(self, text: str, *, within_s: float = 10) -> None:
+    async def shows(self, text: str, *, within_s: float = 60) -> None:
         try:
             await until(lambda: text.encode() in self.shown, within_s=within_s)
         except AssertionError:

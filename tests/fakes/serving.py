@@ -43,7 +43,7 @@ async def serving(app: ASGIApp, *, at: str = "/node/v1") -> AsyncGenerator[str]:
 
 
 async def until(
-    condition: Callable[[], object | Awaitable[object]], *, within_s: float = 20.0
+    condition: Callable[[], object | Awaitable[object]], *, within_s: float = 60
 ) -> None:
     """Wait until `condition()` is true; fail after `within_s`."""
     try:

@@ -43,7 +43,7 @@ async def events(
 
 
 async def until(
-    stream: AsyncGenerator[Sent, None], wanted: str, within_s: float = 10
+    stream: AsyncGenerator[Sent, None], wanted: str, within_s: float = 60
 ) -> list[Sent]:
     """Read until an event whose data has `wanted` in it; return all that were read."""
     seen: list[Sent] = []

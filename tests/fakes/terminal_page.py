@@ -67,7 +67,7 @@ async def text(page: Page) -> str:
     return found
 
 
-async def shows(page: Page, wanted: str, *, within_s: float = 30) -> None:
+async def shows(page: Page, wanted: str, *, within_s: float = 60) -> None:
     """Wait until a line of the terminal is `wanted`."""
 
     async def is_there() -> bool:
@@ -86,7 +86,7 @@ async def ready(page: Page) -> None:
         return (await text(page)).rstrip().endswith("$")
 
     try:
-        await until(has_prompt, within_s=30)
+        await until(has_prompt)
     except AssertionError:
         state = await page.locator("body").inner_text()
         raise AssertionError(f"no prompt in\n{await text(page)}\nat {page.url}\n{state}") from None

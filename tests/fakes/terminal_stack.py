@@ -134,6 +134,7 @@ async def _control(pipe: Connection) -> None:
 
     async def view(socket: WebSocket) -> None:
         terminal = TerminalId(socket.path_params["terminal"])
+        await until(lambda: NODE in link.connected())
         await show(socket, lambda: link.view(NODE, WORKSPACE, terminal, viewer="Ana", writes=True))
 
     app = Starlette(

@@ -206,7 +206,7 @@ async def _prepared(engine: Engine, container: str, run_dir: Path, *, has_python
     )
 
 
-async def read_until(line: Line, word: bytes, *, within_s: float = 30.0) -> bytes:
+async def read_until(line: Line, word: bytes, *, within_s: float = 60.0) -> bytes:
     """Read until `word` came; return all that was read."""
     seen = b""
     async with asyncio.timeout(within_s):

@@ -36,7 +36,7 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: Served, **where: object) -> AsyncIterator[None]:
+async def serving(app: Served, *, patience_s: int = 1, **where: object) -> AsyncIterator[None]:
     """Serve `app` with its lifespan, as the real process does."""
     config = uvicorn.Config(
         app,
@@ -45,7 +45,7 @@ async def serving(app: Served, **where: object) -> AsyncIterator[None]:
         ws="websockets-sansio",
         ws_ping_interval=None,
         ws_per_message_deflate=False,
-        timeout_graceful_shutdown=1,
+        timeout_graceful_shutdown=patience_s,
         **where,  # type: ignore[arg-type]  # host and port, fd or uds
     )
     server = _Server(config)
@@ -98,6 +98,7 @@ class Setup:
     xterm: Path | None = field(default_factory=xterm_folder)
     player: Path | None = field(default_factory=player_folder)
     domain: str = "localhost"
+    patience_s: int = 1
 
 
 @asynccontextmanager
@@ -123,7 +124,7 @@ async def a_site(
             mounts=mounts or {},
         )
         cookie = setup.sign_in.signed_in(setup.person)
-        async with serving(app, fd=listener.fileno()):
+        async with serving(app, patience_s=setup.patience_s, fd=listener.fileno()):
             try:
                 async with setup.previews.connecting():
                     yield Site(

@@ -272,7 +272,7 @@ class World:
         async def is_gone() -> bool:
             return not await commands.nodes(me)
 
-        await until(is_gone, within_s=60)
+        await until(is_gone)
 
     @property
     def mounts(self) -> list[Path]:

@@ -363,7 +363,7 @@ async def test_a_stream_that_falls_silent_is_cut_and_booked(
 ) -> None:
     body = asking(step(say("x" * 4000, chunks=4), stall_after=3))
     with pytest.raises(aiohttp.ClientPayloadError):
-        async with asyncio.timeout(3), http.post(f"{url}/v1/messages", data=body) as answer:
+        async with asyncio.timeout(30), http.post(f"{url}/v1/messages", data=body) as answer:
             await answer.read()
     await until(lambda: len(grants.calls) == 1)
     assert 700 <= grants.calls[0].tokens["output_tokens"] <= 800
@@ -375,7 +375,7 @@ async def test_an_upstream_that_is_silent_from_the_start_is_504(
 ) -> None:
     for stream in (True, False):
         body = asking(step(stall_after=0), stream=stream)
-        async with asyncio.timeout(3), http.post(f"{url}/v1/messages", data=body) as answer:
+        async with asyncio.timeout(30), http.post(f"{url}/v1/messages", data=body) as answer:
             assert answer.status == 504
     assert grants.calls == []
 
@@ -417,8 +417,8 @@ async def test_a_client_that_hangs_up_in_a_stream_ends_it_upstream_and_pays_for_
                 await answer.content.readuntil(b"text_delta")
             assert model.inflight == 1
             answer.close()
-        await until(lambda: model.inflight == 0, within_s=1)
-        await until(lambda: len(grants.calls) == 1, within_s=1)
+        await until(lambda: model.inflight == 0)
+        await until(lambda: len(grants.calls) == 1)
     assert grants.calls[0].tokens["output_tokens"] >= 700
 
 
@@ -431,7 +431,7 @@ async def test_a_client_that_hangs_up_while_its_answer_is_booked_pays_for_it(
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3), http.post(f"{url}/v1/messages", data=body) as answer:
             await answer.read()
-    await until(lambda: len(grants.calls) == 1, within_s=2)
+    await until(lambda: len(grants.calls) == 1)
 
 
 @pytest.mark.parametrize(
@@ -445,7 +445,7 @@ async def test_a_client_that_hangs_up_before_the_first_byte_ends_the_call(
             call = group.create_task(http.post(f"{url}/v1/messages", data=asking(stuck)))
             await until(lambda: len(model.requests) > 0)
             call.cancel()
-        await until(lambda: model.inflight == 0, within_s=1)
+        await until(lambda: model.inflight == 0)
         asked = len(model.requests)
         async with http.head(f"{url}/"):
             assert len(model.requests) <= asked + 1

@@ -421,7 +421,7 @@ async def test_p7_7_what_cannot_be_read_is_kept_with_its_number(
 
 async def test_8_wait_returns_when_there_is_an_order(store: SqlStore, links: SqlLinkStore) -> None:
     await links.wait(NODE)
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         waiting = group.create_task(links.wait(NODE))
         await store.commit(Insert(an_order("o-1")))
         await waiting

@@ -95,7 +95,7 @@ async def test_without_addresses_of_workspaces_nothing_is_taken_away_and_nothing
 
 async def until_sent(stream: aiohttp.ClientResponse, wanted: str) -> None:
     """Read a live page up to some words; no conversation is offered in it."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async for line in stream.content:
             assert b"Open in terminal" not in line
             if wanted.encode() in line:

@@ -81,7 +81,7 @@ async def test_t4_a_stop_that_comes_while_a_driver_begins_starts_nothing(bench: 
         stopping = group.create_task(driver.stop())
         await asyncio.sleep(0)
         bench.journal.after_notes.set()
-        await asyncio.wait_for(stopping, 10)
+        await asyncio.wait_for(stopping, 30)
     assert [p["state"] for p in bench.of("session.state")] == ["ended"]
     assert not (bench.box / "pid").exists()
 

@@ -37,7 +37,7 @@ async def test_w9_a_hundred_megabytes_stall_a_viewer_but_not_the_shell(tmp_path:
         viewer.draws = viewer.keeps = False
         tracemalloc.start()
         line.going.set()
-        await until(lambda: line.wrote == HUNDRED_MB, within_s=60)
+        await until(lambda: line.wrote == HUNDRED_MB)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < 8 * 2**20
@@ -78,7 +78,7 @@ async def test_a_viewer_that_keeps_up_is_not_slowed_by_one_that_does_not(tmp_pat
         quick.keeps = slow.keeps = False
         slow.pause_s = 0.05
         line.going.set()
-        await until(lambda: quick.exit, within_s=60)
+        await until(lambda: quick.exit)
         assert quick.received == 30 * 10**6
         assert len(quick.paints) == 1
         slow.pause_s = 0
