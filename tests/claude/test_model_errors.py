@@ -21,7 +21,7 @@ from tests.fakes.model_proxy import REAL_KEY, TOKEN, FakeGrants, a_grant, a_prox
 from tests.fakes.session_fixtures import outside_part
 
 pytestmark = pytest.mark.claude
-QUICK = ProxyLimits(silent_s_max=1, whole_s_max=3, retry_s_max=1.5, retry_s_first=0.05)
+QUICK = ProxyLimits(silent_s_max=3, whole_s_max=5, retry_s_max=1.5, retry_s_first=0.05)
 ENDS_WITHIN_S = 15
 
 
