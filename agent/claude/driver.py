@@ -113,6 +113,7 @@ class ClaudeDriver:
         self._hello: asyncio.Future[Json] | None = None
         self._hello_at = 0.0
         self._is_greeted = False
+        self._is_own = False
         self._answered: set[str] = set()
         self._continue_at: tuple[str, float] | None = None
         self._started_at = self._now()
@@ -618,10 +619,13 @@ class ClaudeDriver:
     async def _note_exit(self) -> None:
         code = self._mailbox.exit_code()
         now = self._now()
+        is_asked = self._is_stopping or self._is_interrupted or bool(self._lease)
+        # A start that was cut off with the life that made it says nothing of the program.
+        is_cut_off = code is None and not self._is_own and not self.state.is_ready
         await self._mark(
             "exited",
             code=code,
-            asked_for=self._is_stopping or self._is_interrupted or bool(self._lease) or code == 0,
+            asked_for=is_asked or code == 0 or is_cut_off,
             at=now.timestamp(),
             lived_s=(now - self._started_at).total_seconds(),
             tail=tail_of(self._mailbox.small(ERRORS)),
@@ -690,6 +694,7 @@ class ClaudeDriver:
         replace_small(self._spec, "s", self._spec.session, WANTED, text=str(number))
         await self._mark("starting", run=self._spec.run, resume=resume)
         self._forget_process()
+        self._is_own = True
         env = environment(self._spec, inside, resume=resume and not self.state.is_given_up)
         await self._launcher.start(text, env)
         await self._wait_for_reader()

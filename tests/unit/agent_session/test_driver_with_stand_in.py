@@ -73,6 +73,24 @@ async def test_p10_a_turn_that_always_kills_ends_after_three_restarts(bench: Ben
     assert "told to exit" in bench.of("session.state")[-1]["reason"]
 
 
+async def test_w7_starts_that_are_cut_off_with_their_node_agent_are_no_crashes(
+    bench: Bench,
+) -> None:
+    class Stuck(LocalLauncher):
+        async def start(self, script: str, env: Mapping[str, str]) -> None:
+            await asyncio.Event().wait()
+
+    for life in range(1, 6):
+        async with running(bench.driver(launcher=Stuck(bench.root))) as driver:
+            async with asyncio.timeout(60):
+                while driver.state.starts < life:
+                    await asyncio.sleep(0.01)
+    async with running(bench.driver()) as driver:
+        await driver.started()
+        await driver.stop()
+    assert bench.of("notice") == []
+
+
 async def test_t4_a_stop_that_comes_while_a_driver_begins_starts_nothing(bench: Bench) -> None:
     driver, bench.journal.after_notes = bench.driver(), asyncio.Event()
     async with asyncio.TaskGroup() as group:
