@@ -194,7 +194,7 @@ async def test_w7_a_chat_in_mid_turn_outlives_node_agent_and_control_plane(tmp_p
         async with Client(samovar.stage.config.state / "api.sock") as client:
             await client.delete("chats", chat)
         await samovar.ended(chat)
-        assert claude_processes(tmp_path) == []
+        await until(lambda: not claude_processes(tmp_path))
 
 
 async def _state(samovar: Served, home: str, chat: str, wanted: str) -> bool:

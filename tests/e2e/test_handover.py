@@ -88,6 +88,16 @@ async def state(samovar: Served, task: str) -> str:
     return str(tabs["terminals"][-1]["state"])
 
 
+async def is_open(samovar: Served, task: str) -> bool:
+    return await state(samovar, task) == "open"
+
+
+async def returns(samovar: Served, task: str) -> int:
+    """Return how often the agent was told that a person has given the conversation back."""
+    lines = (await samovar.get("tasks", task))["lines"]
+    return sum("A person worked with you in a terminal" in line["text"] for line in lines)
+
+
 async def types(screen: Screen, words: str) -> None:
     """Type a line; what is typed while nobody is there is not sent, so once more until it shows.
 
@@ -142,7 +152,7 @@ async def test_w7_g6_whoever_dies_a_person_goes_on_in_a_terminal_and_gives_it_ba
     await kill_both(samovar)
     await samovar.go_on()
     await sees(screen, "Really.")
-    assert await state(samovar, task) == "open"
+    await until(lambda: is_open(samovar, task))
     assert len(programs(tmp_path)) == 1, programs(tmp_path)
     card = (await samovar.get("tasks", task))["card"]
     assert card["holder"]["text"].startswith("in the terminal since")
@@ -196,15 +206,13 @@ async def test_w11_neither_an_interrupt_nor_a_container_that_dies_loses_what_was
         session_id = view["runs"][-1]["session_id"]
         opened = await client.post("sessions", session_id, "terminal", body={"when": "now"})
         assert opened["state"] == "opening"
-
-        async def is_open() -> bool:
-            return await state(samovar, task) == "open"
-
-        await until(is_open)
+        await until(lambda: is_open(samovar, task))
+        await until(lambda: programs(tmp_path))
         assert len(programs(tmp_path)) == 1, programs(tmp_path)
         await samovar.go_on()
         await client.delete("sessions", session_id, "terminal")
     await samovar.reached()
+    await until(lambda: returns(samovar, task))
     await start(samovar, screen, "session", "open", task, "--now")
     await sees(screen, "Also this")
     await samovar.post("tasks", task, "replies", text=prompt("And that", writing("chat")))
@@ -213,9 +221,8 @@ async def test_w11_neither_an_interrupt_nor_a_container_that_dies_loses_what_was
     card = await samovar.ended(task)
     assert card["result"]["outcome"] == "pull_request", card["result"]
     assert await screen.ended() == 1
-    assert "It has ended, and nobody knows how." in seen(screen)
-    lines = (await samovar.get("tasks", task))["lines"]
-    assert sum("A person worked with you in a terminal" in line["text"] for line in lines) == 1
+    await sees(screen, "It has ended, and nobody knows how.")
+    assert await returns(samovar, task) == 1
     last = json.dumps(list(samovar.stage.model.bodies[-1]["messages"]))  # type: ignore[call-overload]
     order = [last.index(words) for words in ("Write it down", "Also this", "And that")]
     assert order == sorted(order)
