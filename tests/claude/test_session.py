@@ -1,6 +1,7 @@
 """A real Claude Code, driven through its mailbox on this machine."""
 
 import asyncio
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -11,6 +12,11 @@ from bot.demo.script import say, step, use
 from tests.fakes.agent_session import DONE, Bench, new_prompt, running, script
 
 pytestmark = pytest.mark.claude
+
+
+def until_there(file: Path) -> str:
+    """Return a command that ends when the test makes a file."""
+    return f"while [ ! -e {file} ]; do sleep 0.05; done"
 
 
 async def test_a_prompt_becomes_a_turn_with_text_tool_and_result(bench: Bench) -> None:
@@ -153,7 +159,7 @@ async def test_p9_five_interrupts_at_once_are_one(bench: Bench) -> None:
 async def test_an_interrupt_drops_what_is_queued_and_ends_a_command(bench: Bench) -> None:
     first, second = new_prompt(), new_prompt()
     async with running(bench.driver()) as driver:
-        bash = use("Bash", command="for i in 1 2 3 4 5 6 7 8 9; do sleep 1; done; echo end")
+        bash = use("Bash", command="for i in 1 2 3 4 5 6 7 8 9; do sleep 7; done; echo end")
         await driver.prompt(first, script("go", step(bash), step(DONE)))
         await bench.until(lambda: bench.of("tool.start"))
         await driver.prompt(second, "and this")
@@ -166,12 +172,14 @@ async def test_an_interrupt_drops_what_is_queued_and_ends_a_command(bench: Bench
 
 
 async def test_a_prompt_in_mid_work_steers_the_turn(bench: Bench, model: ScriptedModel) -> None:
-    first, second = new_prompt(), new_prompt()
+    first, second, go = new_prompt(), new_prompt(), bench.root / "go"
     async with running(bench.driver()) as driver:
-        bash = use("Bash", command="sleep 1; echo slept")
+        bash = use("Bash", command=f"{until_there(go)}; echo slept")
         await driver.prompt(first, script("go", step(bash), step(DONE)))
         await bench.until(lambda: bench.of("tool.start"))
         await driver.prompt(second, "Use blue, please.")
+        await bench.until(lambda: {"prompt": second, "state": "queued"} in bench.of("prompt.state"))
+        go.touch()
         await bench.turns(1)
         await driver.stop()
     states = [p["state"] for p in bench.of("prompt.state") if p["prompt"] == second]
@@ -181,12 +189,14 @@ async def test_a_prompt_in_mid_work_steers_the_turn(bench: Bench, model: Scripte
 
 
 async def test_background_work_keeps_a_session_busy(bench: Bench) -> None:
+    go = bench.root / "go"
     async with running(bench.driver()) as driver:
-        bash = use("Bash", command="sleep 2; echo later", run_in_background=True)
+        bash = use("Bash", command=f"{until_there(go)}; echo later", run_in_background=True)
         await driver.prompt(new_prompt(), script("go", step(bash), step(DONE)))
         await bench.until(lambda: bench.of("turn.end"))
         assert bench.phase() == "busy"
         assert bench.of("background")[-1]["tasks"][0]["kind"] == "local_bash"
+        go.touch()
         await bench.until(lambda: bench.phase() == "idle")
         await driver.stop()
     assert bench.of("background")[-1] == {"tasks": []}
