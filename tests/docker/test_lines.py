@@ -14,6 +14,7 @@ import pytest
 
 from agent.terminal.exec_line import ExecLine
 from agent.terminal.held_line import HeldLine
+from agent.terminal.holder import REST_BYTES
 from agent.terminal.line import Shell
 from core.viewing import Size
 from tests.fakes.serving import until
@@ -384,7 +385,7 @@ async def test_a_shell_that_nobody_looks_at_goes_on_and_its_offsets_leap(bench: 
     assert found is not None
     async with asyncio.timeout(60):
         at, data = await found.read()
-        assert at == len(wanted) - (1 << 20)
+        assert 0 <= len(wanted) - (1 << 20) - at < REST_BYTES, "but for what its PTY still held"
         while at + len(data) < len(wanted):
             assert data == wanted[at : at + len(data)]
             at, data = await found.read()

@@ -61,6 +61,15 @@ def sessions(node: ShippedNode) -> tuple[SessionId, ...]:
     return info.status.sessions if info and info.status else ()
 
 
+def is_saving(node: ShippedNode) -> bool:
+    return any((node.state / "tmp").glob("copy-*/part"))
+
+
+def links(node: ShippedNode) -> int:
+    """Return how often the node has linked so far."""
+    return node.plane.store.log.count(f"connected {NODE}")
+
+
 async def test_n8_work_goes_to_the_file_store_and_back_though_the_node_agent_is_killed(
     tmp_path: Path,
 ) -> None:
@@ -77,10 +86,11 @@ async def test_n8_work_goes_to_the_file_store_and_back_though_the_node_agent_is_
             ready["container"], work, user=ready["user"], folder=ready["folder"]
         )
         saving = node.order(SaveWorkspace(workspace=node.workspace, attempt=1))
-        await until(lambda: list((node.state / "tmp").glob("copy-*/part")))
+        await until(lambda: is_saving(node) or saving in node.plane.store.answers())
+        before = links(node)
         node.kill()
         saved = (await node.answered(saving))["result"]
-        await until(lambda: NODE in node.plane.link.connected())
+        await until(lambda: links(node) > before and NODE in node.plane.link.connected())
         stored = await bring_in(store, node.plane.link, NODE, saved["sha256"], clock=SystemClock())
         assert stored.size_bytes == saved["size_bytes"] > 40_000_000
         await node.good(DropCopy(sha256=saved["sha256"]))

@@ -13,7 +13,7 @@ import pytest
 from tests.fakes.node_link import NODE, ControlPlane, control_plane
 from tests.fakes.serving import until
 
-pytestmark = [pytest.mark.docker, pytest.mark.claude, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.docker, pytest.mark.claude]
 PROGRAM = Path(sys.executable).parent / "samovar"
 
 

@@ -225,7 +225,7 @@ async def test_w11_stopping_one_of_two_sessions_in_a_container_leaves_the_other(
 ) -> None:
     other = ContainerBench(bench.root, bench.model_url, bench.claude)
     other.launcher = bench.launcher
-    bash = use("Bash", command="for i in 1 2 3 4 5 6 7 8 9; do sleep 1; done")
+    bash = use("Bash", command="for i in 1 2 3 4 5 6 7 8 9; do sleep 7; done")
     async with running(bench.driver()) as driver, running(other.driver()) as neighbour:
         for each, session in ((driver, bench), (neighbour, other)):
             await each.prompt(new_prompt(), script("go", step(bash), step(DONE)))

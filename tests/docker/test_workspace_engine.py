@@ -12,7 +12,7 @@ from tests.fakes.frail_engine import FrailEngine, frail_engine
 from tests.fakes.node_world import NodeWorld, base_image, node_world
 from tests.fakes.serving import until
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(400)]
 
 SLOW = {
     ".devcontainer/devcontainer.json": json.dumps(

@@ -13,11 +13,12 @@ import pytest
 
 from agent.override import CLAUDE, CLAUDE_MUSL
 from tests.fakes.lacking import lacking
-from tests.fakes.node_world import NodeWorld, base_image, node_world
+from tests.fakes.node_world import NodeWorld, a_workspace_id, base_image, node_world
 
 pytestmark = pytest.mark.docker
 
-IMAGE = "samovar-musl:test"
+IMAGE = f"samovar-musl:{a_workspace_id()}"
+"""Another one in each process: two at once take nothing from each other."""
 CONFIG = {".devcontainer.json": json.dumps({"image": IMAGE, "remoteUser": "ada"})}
 FILES = {
     "etc/passwd": "root:x:0:0::/root:/bin/sh\nada:x:1234:1234::/home/ada:/bin/sh\n",
@@ -30,6 +31,7 @@ async def world(tmp_path: Path) -> AsyncIterator[NodeWorld]:
     async with node_world(tmp_path) as opened:
         await build(opened)
         yield opened
+        await opened.engine.untag(IMAGE)
 
 
 async def build(world: NodeWorld) -> None:

@@ -2,30 +2,24 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from agent import overlay
 from tests.fakes.node_world import REPOSITORY, NodeWorld, base_image, node_world
+from tests.fakes.serving import until
 
 pytestmark = pytest.mark.docker
 
 CONFIG = {".devcontainer.json": json.dumps({"image": base_image(), "remoteUser": "dev"})}
-DEADLINE_S = 20
 
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[NodeWorld]:
     async with node_world(tmp_path) as opened:
         yield opened
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not is_so():
-            await asyncio.sleep(0.05)
 
 
 def trees(world: NodeWorld) -> set[str]:

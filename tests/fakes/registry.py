@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import aiohttp
 
 from agent.settings import Settings
 from tests.fakes.lacking import lacking
-from tests.fakes.serving import until
+from tests.fakes.serving import free_port, until
 
 CONFIG = """
 version: 0.1
@@ -73,9 +72,7 @@ class Registry:
 async def registry(folder: Path, settings: Settings) -> AsyncIterator[Registry]:
     """Serve a registry on 127.0.0.1."""
     serving = program()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     folder.mkdir(parents=True)
     (folder / "config.yml").write_text(CONFIG.format(folder=folder / "data", port=port))
     process = await asyncio.create_subprocess_exec(

@@ -1,8 +1,10 @@
 """A real uvicorn on a free port for the length of a `with` block, and a wait with a deadline."""
 
 import asyncio
+import random
+import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import uvicorn
 from starlette.applications import Starlette
@@ -40,6 +42,15 @@ async def serving(app: ASGIApp, *, at: str = "/node/v1") -> AsyncGenerator[str]:
         finally:
             server.should_exit = True
             await task
+
+
+def free_port() -> int:
+    """Return a port to serve on later: below those that outgoing connections are given."""
+    while True:
+        port = random.randrange(16_384, 32_768)
+        with suppress(OSError), socket.socket() as free:
+            free.bind(("127.0.0.1", port))
+            return port
 
 
 async def until(

@@ -4,7 +4,6 @@ import asyncio
 import os
 import secrets
 import shutil
-import socket
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -43,10 +42,10 @@ from core.ports.store import Insert
 from core.project import Project
 from core.workspace import Workspace
 from tests.fakes.node_world import base_image, node_settings
-from tests.fakes.serving import until
+from tests.fakes.serving import free_port, until
 
 APP_ID = "1"
-TASK_S_MAX = 90.0
+TASK_S_MAX = 120.0
 LOOK_S = 0.05
 HOLD = "touch /tmp/held; while [ -e /tmp/held ]; do sleep 0.05; done"
 """A command for the coding agent that ends when the test says so."""
@@ -327,7 +326,7 @@ async def stage(
         ):
             config = Config(
                 state=folder / "state",
-                server=ServerConfig(port=_free_port()),
+                server=ServerConfig(port=free_port()),
                 github=GithubConfig(
                     api_url=forge.api_url,
                     git_url=forge.url,
@@ -418,13 +417,6 @@ def _logging_to(path: Path) -> Iterator[None]:
             yield
         finally:
             structlog.reset_defaults()
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def _app_key() -> tuple[str, str]:
