@@ -43,6 +43,7 @@ class SqlLinkStore:
 
     Levers: `fail[method]` how often a method fails next; `delay_s[method]` how long it takes;
     `poison` reports with this text in them can never be taken; `credentials` what is answered.
+    `beats` of a node are those of its newest connection.
     """
 
     def __init__(self, path: Path | str = ":memory:") -> None:
@@ -110,7 +111,7 @@ class SqlLinkStore:
         await self._lever("connected")
         self.log.append(f"connected {node}")
         self.db.execute(
-            "UPDATE node SET replica = ?2, hello = ?4, "
+            "UPDATE node SET replica = ?2, hello = ?4, beats = 0, "
             "received = CASE WHEN spool IS ?3 THEN received ELSE 0 END, spool = ?3 WHERE id = ?1",
             (node, replica, hello.spool, encode_body(hello)),
         )

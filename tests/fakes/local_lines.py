@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from agent.errors import NodeError
@@ -36,7 +37,8 @@ class LocalLines(HostLines):
     def kill_holders(self) -> None:
         """End the holders, and with them all shells."""
         for pid in holders(self.run_dir):
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # A shell to be goes with its holder.
+                os.kill(pid, signal.SIGKILL)
 
     def end(self) -> None:
         self.kill_holders()

@@ -45,18 +45,20 @@ def a_grant(*, budget: str = "3", models: frozenset[str] | None = None) -> Grant
 class FakeGrants:
     """Grants in a dict: `held` may be changed at any time, `calls` is what was booked.
 
-    `book_s` makes booking slow.
+    `book_s` makes booking slow; `booking` counts what was begun.
     """
 
     held: dict[str, Grant] = field(default_factory=lambda: {TOKEN: a_grant()})
     calls: list[ModelCall] = field(default_factory=list)
     refused: list[Grant] = field(default_factory=list)
     book_s: float = 0.0
+    booking: int = 0
 
     async def grant(self, token: str, *, session: str = "") -> Grant | None:
         return self.held.get(token)
 
     async def book(self, grant: Grant, call: ModelCall) -> None:
+        self.booking += 1
         await asyncio.sleep(self.book_s)
         self.calls.append(call)
         for token, held in self.held.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 
 from adapters.nodelink.files import NodeFiles
-from adapters.nodelink.server import NodeLink
+from adapters.nodelink.server import HEARTBEAT_S, NodeLink
 from agent.dial import dial, dial_link
 from agent.link import Link
 from agent.rooms import Serve, Wanted
@@ -50,7 +50,7 @@ class ControlPlane:
 
 @asynccontextmanager
 async def control_plane(
-    heartbeat_s: float = 0.5, files: NodeFiles | None = None
+    heartbeat_s: float = HEARTBEAT_S, files: NodeFiles | None = None
 ) -> AsyncGenerator[ControlPlane]:
     """Serve a node link over a store in memory."""
     store = SqlLinkStore()

@@ -94,7 +94,7 @@ async def shipped_node(
     try:
         bridge = await engine.bridge()
         async with (
-            control_plane(heartbeat_s=2, files=files) as plane,
+            control_plane(heartbeat_s=3, files=files) as plane,
             git_host(folder / "git", host=bridge) as forge,
         ):
             forge.add(REPOSITORY, content)

@@ -205,6 +205,7 @@ async def test_the_tab_is_chosen_by_its_title_or_is_a_new_one(desk: Desk) -> Non
         await desk.commands.open_terminal(desk.person, WORKSPACE, title=title)
     await desk.attach(WORKSPACE, "--terminal", "Logs")
     await desk.screen.shows(f"Logs ({WORKSPACE}.t2)")
+    await desk.screen.shows("$ ")
     desk.screen.type(LET_GO)
     assert await desk.screen.ended() == 0
     await desk.attach(WORKSPACE, "--new")

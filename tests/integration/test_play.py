@@ -14,20 +14,24 @@ from tests.fakes.screen import Screen, a_screen
 from tests.fakes.web import a_socket
 
 PROGRAM = str(Path(sys.executable).parent / "samovar")
+PATIENT = "from bot import cli, play; play.ANSWER_S_MAX = 60; cli.cli()"
+"""The program, which waits for an answer however slow its terminal is."""
 RECORDING = RecordingId("t-0000aaaa")
 WHERE, HERE = "\x1b[6n", b"\x1b[12;40R"
 """A program asks where the cursor is; a terminal says so."""
 
 
 @asynccontextmanager
-async def playing(folder: Path, screen: Screen, *events: tuple[float, str]) -> AsyncIterator[None]:
+async def playing(
+    folder: Path, screen: Screen, *events: tuple[float, str], program: tuple[str, ...] = (PROGRAM,)
+) -> AsyncIterator[None]:
     head = {"version": 2, "width": 80, "height": 24, "timestamp": 1}
     lines = [head, *([second, "o", text] for second, text in events)]
     commands = FakeCommands()
     commands.casts[RECORDING] = "".join(f"{json.dumps(line)}\n" for line in lines)
     async with a_socket(folder, commands, a_person()):
         env = {"SAMOVAR_STATE": str(folder)}
-        await screen.start(PROGRAM, "recording", "play", RECORDING, env=env)
+        await screen.start(*program, "recording", "play", RECORDING, env=env)
         yield
 
 
@@ -40,7 +44,9 @@ async def screen() -> AsyncIterator[Screen]:
 async def test_what_the_terminal_answers_is_not_typed_at_the_prompt(
     tmp_path: Path, screen: Screen
 ) -> None:
-    async with playing(tmp_path, screen, (0, WHERE), (0.1, "the end" + WHERE)):
+    program = (sys.executable, "-c", PATIENT)
+    events = (0, WHERE), (0.1, "the end" + WHERE)
+    async with playing(tmp_path, screen, *events, program=program):
         await screen.shows(WHERE)
         screen.type(HERE)
         await screen.shows("\x1b[5n")

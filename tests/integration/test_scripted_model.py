@@ -76,7 +76,7 @@ async def model() -> AsyncIterator[ScriptedModel]:
 @pytest.fixture
 async def client(model: ScriptedModel) -> AsyncIterator[anthropic.AsyncAnthropic]:
     async with anthropic.AsyncAnthropic(
-        api_key="k", base_url=model.url, max_retries=0, timeout=5
+        api_key="k", base_url=model.url, max_retries=0, timeout=60
     ) as client:
         yield client
 

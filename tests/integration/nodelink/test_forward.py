@@ -202,12 +202,21 @@ async def _raw(client: aiohttp.ClientSession, path: str) -> int:
 
 
 async def test_w7_a_request_waits_for_a_control_plane_that_starts_again(tmp_path: Path) -> None:
-    seen, port = Upstream(), _free_port()
+    seen = Upstream()
     app = web.Application()
     app.router.add_route("*", "/{any:.*}", seen.answer)
     runner = web.AppRunner(app, auto_decompress=False)
+    with socket.socket() as kept:  # The port is nobody else's before somebody listens there.
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", 0))
+        await _asked_too_early(kept.getsockname()[1], runner, tmp_path)
+    await runner.cleanup()
+    assert [body for *_, body in seen.seen] == [b"words"]
+
+
+async def _asked_too_early(port: int, runner: web.AppRunner, state: Path) -> None:
     async with (
-        forwarding(f"http://127.0.0.1:{port}", tmp_path) as forward,
+        forwarding(f"http://127.0.0.1:{port}", state) as forward,
         aiohttp.ClientSession(forward.url) as client,
         asyncio.TaskGroup() as group,
     ):
@@ -218,14 +227,6 @@ async def test_w7_a_request_waits_for_a_control_plane_that_starts_again(tmp_path
         await web.TCPSite(runner, "127.0.0.1", port).start()
         async with await asking as answer:
             assert answer.status == 200
-    await runner.cleanup()
-    assert [body for *_, body in seen.seen] == [b"words"]
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 async def test_a_control_plane_that_stays_away_is_a_502(tmp_path: Path) -> None:

@@ -101,6 +101,7 @@ async def test_one_that_dies_at_once_is_started_less_and_less_often(
     make: Make, tmp_path: Path
 ) -> None:
     starts = tmp_path / "starts"
+    starts.touch()
     compute = make(command=("/bin/sh", "-c", f"echo x >> {starts}; exit 1"))
     await compute.create(A, enrolment=TOKEN)
     loop = asyncio.get_running_loop()
@@ -210,7 +211,7 @@ async def test_w1_a_local_node_joins_links_and_survives_its_supervisor(
             assert pid_of(tmp_path) == before
             assert before is not None
             os.kill(before, signal.SIGKILL)
-            await until(lambda: plane.store.log.count(f"connected {A}") == 2)
+            await until(lambda: plane.store.log.count(f"connected {A}") >= 2)
             running.cancel()
     finally:
         await first.destroy(A)

@@ -97,18 +97,18 @@ async def test_a_clean_end_is_told_as_one(node: Node) -> None:
 async def ended(pipe: View) -> int:
     """Return the code with which a pipe ends."""
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 await pipe.receive()
     except ViewClosedError as closed:
         return closed.code
 
 
-async def fill(pipe: View) -> None:
+async def fill(pipe: View, *, wait_s_max: float = 0.5) -> None:
     """Send until nothing more is taken, or the other side is gone."""
     with suppress(ViewClosedError, TimeoutError):
         while True:
-            await asyncio.wait_for(pipe.send(b"x" * STREAM_CHUNK_BYTES), 0.5)
+            await asyncio.wait_for(pipe.send(b"x" * STREAM_CHUNK_BYTES), wait_s_max)
 
 
 @contextmanager
@@ -133,9 +133,10 @@ async def test_an_app_that_takes_nothing_for_long_is_let_go(
 ) -> None:
     monkeypatch.setattr(ports, "TAKE_S_MAX", 0.2)
     with standing_still() as port:
-        async with node.connected(port) as pipe:
-            await fill(pipe)
+        async with node.connected(port) as pipe, asyncio.TaskGroup() as group:
+            filling = group.create_task(fill(pipe, wait_s_max=60))
             assert await ended(pipe) == CLOSE_CUT
+            filling.cancel()
         await until(lambda: node.serving == 0)
 
 
@@ -165,7 +166,7 @@ async def test_a_ticket_that_is_waited_for_ends_with_the_link(tmp_path: Path) ->
                 await anext(plane.link.stream(NODE, "ports", SPACE))
 
         token = plane.store.add_node(NODE)
-        async with attached(plane.url, token, tmp_path / "n") as agent, asyncio.timeout(20):
+        async with attached(plane.url, token, tmp_path / "n") as agent, asyncio.timeout(60):
             await until(plane.link.connected)
             async with asyncio.TaskGroup() as group:
                 group.create_task(ask())

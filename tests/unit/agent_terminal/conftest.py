@@ -3,8 +3,15 @@ from pathlib import Path
 
 import pytest
 
+from agent.terminal import watcher
 from tests.fakes.local_lines import LocalLines
 from tests.fakes.terminal_node import Life, living
+
+
+@pytest.fixture(autouse=True)
+def _nobody_is_dropped_for_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Viewers that say nothing are what most tests have."""
+    monkeypatch.setattr(watcher, "BEAT_S", 60)
 
 
 @pytest.fixture

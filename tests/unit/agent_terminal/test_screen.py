@@ -250,7 +250,10 @@ def test_a_thousand_rows_that_left_the_screen_are_kept() -> None:
 
 
 def session(command: list[str], keys: list[bytes], size: Size) -> bytes:
-    """Run a program in a PTY, press keys whenever it is quiet, and return what it wrote."""
+    """Run a program in a PTY to its end, and return what it wrote.
+
+    A key is pressed whenever the program is quiet after it has answered the one before.
+    """
     main, side = pty.openpty()
     os.set_blocking(main, False)
     import fcntl
@@ -263,7 +266,7 @@ def session(command: list[str], keys: list[bytes], size: Size) -> bytes:
         command, stdin=side, stdout=side, stderr=side, start_new_session=True, env=env
     )
     os.close(side)
-    written, until = b"", time.monotonic() + 60
+    written, answered, until = b"", 0, time.monotonic() + 60
     try:
         while time.monotonic() < until:
             if select.select([main], [], [], 0.4)[0]:
@@ -271,10 +274,9 @@ def session(command: list[str], keys: list[bytes], size: Size) -> bytes:
                     written += os.read(main, 65536)
                 except OSError:
                     break
-            elif keys:
+            elif keys and len(written) > answered:
+                answered = len(written)
                 os.write(main, keys.pop(0))
-            else:
-                break
     finally:
         process.kill()
         process.wait()
@@ -285,11 +287,21 @@ def session(command: list[str], keys: list[bytes], size: Size) -> bytes:
 PROGRAMS = {
     "vim": (
         ["vim", "-u", "NONE", "-N", "-n", "+set mouse=a number"],
-        [b"ihello \xe6\xbc\xa2\xe5\xad\x97\x1b", b"yy30p", b":sp\r", b"\x06", b":syntax on\r"],
+        [
+            b"ihello \xe6\xbc\xa2\xe5\xad\x97\x1b",
+            b"yy30p",
+            b":sp\r",
+            b"\x06",
+            b":syntax on\r",
+            b":qa!\r",
+        ],
     ),
-    "less": (["less", "-R", "/etc/services"], [b" ", b"/tcp\r", b"G", b"10k"]),
+    "less": (["less", "-R", "/etc/services"], [b" ", b"/tcp\r", b"G", b"10k", b"q"]),
     "top": (["top", "-d", "0.3", "-n", "4"], []),
-    "sh": (["sh"], [b"ls --color=always -l /\n", b"seq 1 200\n", b"printf '\\033[31mred'\n"]),
+    "sh": (
+        ["sh"],
+        [b"ls --color=always -l /\n", b"seq 1 200\n", b"printf '\\033[31mred'\n", b"exit\n"],
+    ),
 }
 
 

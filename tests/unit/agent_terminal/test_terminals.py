@@ -185,11 +185,10 @@ async def test_there_is_nothing_to_see_of_a_terminal_that_is_not_there(node: Lif
 
 async def test_closing_ends_the_shell_its_views_and_its_files(node: Life, tmp_path: Path) -> None:
     mark = tmp_path / "ended"
-    await node.terminals.open(
-        an_order("sh", "-c", f"trap 'echo x > {mark}; exit' HUP; while :; do sleep 0.1; done")
-    )
+    script = f"trap 'echo x > {mark}; exit' HUP; echo ready; while :; do sleep 0.1; done"
+    await node.terminals.open(an_order("sh", "-c", script))
     async with watching(node.view()) as viewer:
-        await until(lambda: viewer.paints)
+        await viewer.sees("ready")
         order = CloseTerminal(workspace=WORKSPACE, terminal=TERMINAL)
         await node.terminals.close(order)
         await until(lambda: viewer.closed)

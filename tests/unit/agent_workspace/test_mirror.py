@@ -13,6 +13,7 @@ from agent.files import Layout
 from agent.git import Login, git
 from agent.mirror import Mirror
 from agent.process import Overdue, run
+from tests.fakes.clock import LoopClock
 from tests.fakes.githost import GitHost, git_host
 
 NAME = "acme/web"
@@ -118,10 +119,18 @@ async def test_a_redirect_to_another_host_gets_no_password(
 
 
 async def test_w10_progress_renews_the_deadline_and_silence_ends_it() -> None:
-    environment = {"PATH": os.environ["PATH"]}
+    environment, clock = {"PATH": os.environ["PATH"]}, LoopClock()
+
+    async def heard(_: bytes) -> None:
+        clock.advance(40)
+
     talk = "for i in 1 2 3 4 5 6; do echo $i >&2; sleep 0.1; done"
     done = await run(
-        ["sh", "-c", talk], environment=environment, time_limit_s=10, silence_limit_s=0.4
+        ["sh", "-c", talk],
+        environment=environment,
+        time_limit_s=1000,
+        silence_limit_s=60,
+        watch=heard,
     )
     assert done.code == 0
     with pytest.raises(Overdue):
@@ -134,9 +143,14 @@ async def test_w10_progress_renews_the_deadline_and_silence_ends_it() -> None:
 
 
 async def test_w11_a_program_is_killed_with_its_whole_group(tmp_path: Path) -> None:
-    script = f"sleep 321 & echo $! > {tmp_path}/pid; wait"
+    environment, clock = {"PATH": os.environ["PATH"]}, LoopClock()
+
+    async def heard(_: bytes) -> None:
+        clock.advance(60)
+
+    script = f"sleep 321 & echo $! > {tmp_path}/pid; echo >&2; wait"
     with pytest.raises(Overdue):
-        await run(["sh", "-c", script], environment={"PATH": os.environ["PATH"]}, time_limit_s=0.3)
+        await run(["sh", "-c", script], environment=environment, time_limit_s=60, watch=heard)
     pid = (tmp_path / "pid").read_text().strip()
     async with asyncio.timeout(30):
         while Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text():

@@ -62,6 +62,6 @@ async def test_a_link_that_is_lost_while_it_is_cancelled_ends(tmp_path: Path) ->
     running = asyncio.ensure_future(link.run())
     await channel.is_waited_for.wait()
     running.cancel()
-    done, _ = await asyncio.wait({running}, timeout=5)
+    done, _ = await asyncio.wait({running}, timeout=30)
     assert done == {running}
     await spool.close()

@@ -28,7 +28,7 @@ class Fake:
         self.log.append(f"provide {self.name}")
         site.ask_to_install(f"no {self.name}", mend=f"get {self.name}")
         if self.meets:
-            self.meets.wait(timeout=10)
+            self.meets.wait(timeout=60)
         self.is_there = self.can_be_brought
 
 
