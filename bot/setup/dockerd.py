@@ -64,13 +64,14 @@ class Dockerd:
         if program is None:
             raise MissingError("dockerd is not installed", mend=MEND)
         self._folder.mkdir(parents=True, exist_ok=True)
+        spawned = None
         if not self.is_running():
             site.progress("starting a Docker Engine of our own")
             self._forget_the_killed()
             self._write_config(site)
             words = (f"--config-file={self._config}", *OWN_NAMESPACES)
-            self._spawn(as_root(program, *words, mend=MEND))
-        self._wait_until_it_answers()
+            spawned = self._spawn(as_root(program, *words, mend=MEND))
+        self._wait_until_it_answers(spawned)
 
     @contextmanager
     def in_use(self) -> Generator[None]:
@@ -116,9 +117,9 @@ class Dockerd:
         }
         self._config.write_text(json.dumps(settings, indent=2))
 
-    def _spawn(self, command: list[str]) -> None:
+    def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
-            subprocess.Popen(
+            return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -126,11 +127,11 @@ class Dockerd:
                 start_new_session=True,
             )
 
-    def _wait_until_it_answers(self) -> None:
+    def _wait_until_it_answers(self, spawned: subprocess.Popen[bytes] | None) -> None:
         deadline = time.monotonic() + START_S
-        began = time.monotonic()
         while not works(["docker", "-H", self.host, "version"], limit_s=5):
-            has_died = time.monotonic() - began > 3 and not self.is_running()
+            is_starting = spawned is not None and spawned.poll() is None
+            has_died = not is_starting and not self.is_running()
             if has_died or time.monotonic() > deadline:
                 tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-5:])
                 raise MissingError(f"our own Docker Engine does not start: {tail}", mend=MEND)

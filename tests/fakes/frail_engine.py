@@ -32,10 +32,9 @@ class FrailEngine(Dockerd):
         settings = json.loads(self._config.read_text())
         self._config.write_text(json.dumps({**settings, "iptables": False}))
 
-    def _spawn(self, command: list[str]) -> None:
-        with self._log.open("ab") as log:
-            life = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        self._lives.append(life)
+    def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
+        self._lives.append(super()._spawn(command))
+        return self._lives[-1]
 
     def begin(self) -> None:
         """Start it; again is fine."""

@@ -84,6 +84,37 @@ def test_a_foreign_process_with_our_pid_is_not_taken_for_our_engine(tmp_path: Pa
     assert not Dockerd(tmp_path).is_running()
 
 
+class Bare(Dockerd):
+    def _write_config(self, site: Site) -> None:
+        self._config.write_text("{}")
+
+    def _forget_the_killed(self) -> None:
+        """Nothing was killed."""
+
+    def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
+        self.engine = super()._spawn(command)
+        return self.engine
+
+
+def test_an_engine_that_takes_its_time_is_waited_for(
+    site: Site, program: Program, tmp_path: Path
+) -> None:
+    program("dockerd", f"/bin/sleep 3.5; : > {tmp_path}/up")
+    program("docker", f"test -e {tmp_path}/up")
+    slow = Bare(tmp_path / "docker")
+    slow.start(site)
+    assert slow.engine.wait(60) == 0
+
+
+def test_an_engine_that_ends_at_once_is_shown_with_its_own_words(
+    site: Site, program: Program, tmp_path: Path
+) -> None:
+    program("dockerd", "echo no overlay here; exit 1")
+    program("docker", "exit 1")
+    with pytest.raises(MissingError, match="does not start: no overlay here"):
+        Bare(tmp_path / "docker").start(site)
+
+
 STORY = """
 import json, os, signal, sys
 from pathlib import Path
