@@ -425,7 +425,8 @@ async def test_6_a_slow_replica_holds_nobody_back_and_appears_after_what_was_see
             written.set()
             await go_on.wait()
 
-        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        await fast.now()  # It is connected: a silent transaction is soon ended.
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             group.create_task(slow.database.write(job))
             await written.wait()
             await fast.commit(Tell(a_fact("run.fast")))
@@ -850,7 +851,7 @@ async def test_commits_that_wake_each_other_do_not_wait_in_a_ring(store: SqlStor
         keys = [f"r{n}" for n in range(6)]
         await store.commit(*(Wake("run", key) for key in keys[number % 6 :] + keys[: number % 6]))
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await asyncio.gather(*(commit(number) for number in range(60)))
     assert len(await due(store, "run")) == 6
 
@@ -875,7 +876,7 @@ async def test_commits_that_update_the_same_rows_in_turn_end_in_conflicts_at_wor
 
 async def test_the_database_tells_the_time(store: SqlStore) -> None:
     first = await store.now()
-    assert abs((first - datetime.now(UTC)).total_seconds()) < 5
+    assert abs((first - datetime.now(UTC)).total_seconds()) < 60
     assert first.tzinfo is UTC
     assert await store.now() >= first
 

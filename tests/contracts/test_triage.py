@@ -36,7 +36,7 @@ async def model() -> AsyncIterator[ScriptedModel]:
         yield model
 
 
-def small_model(model: ScriptedModel, *, key: str = "k", took_s_max: float = 5) -> Triage:
+def small_model(model: ScriptedModel, *, key: str = "k", took_s_max: float = 60) -> Triage:
     return AnthropicTriage(
         key=Secret(key), model="claude-haiku-5-5", url=model.url, took_s_max=took_s_max
     )

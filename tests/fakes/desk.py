@@ -1,5 +1,6 @@
 """A desk: everything that hears people, on a real database, without an engine around it."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -29,17 +30,28 @@ REPLICA = ReplicaId("r-1")
 
 
 class WorkingClock(FakeClock):
-    """Whoever sleeps lets others work: here, the inbox."""
+    """Whoever sleeps lets others work: here, the inbox. It wakes when nobody is at work."""
 
     def __init__(self) -> None:
         super().__init__()
         self.desk: Desk | None = None
+        self._working = 0
+        self._is_calm = asyncio.Event()
 
     async def sleep(self, seconds: float) -> None:
         self.advance(seconds)
-        if self.desk is not None and self.desk.is_open:
+        if self.desk is None or not self.desk.is_open:
+            return
+        self._working += 1
+        self._is_calm.clear()
+        try:
             await self.desk.work_off("inbox")
             await self.desk.work_off("terminal")
+        finally:
+            self._working -= 1
+            if not self._working:
+                self._is_calm.set()
+        await self._is_calm.wait()
 
 
 class Logs:

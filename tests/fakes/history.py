@@ -506,7 +506,7 @@ class History:
         return bool(self.socket.peers)
 
     async def until(
-        self, condition: Callable[[], Awaitable[object]], *, limit_s: float = 30
+        self, condition: Callable[[], Awaitable[object]], *, limit_s: float = 60
     ) -> None:
         async with asyncio.timeout(limit_s):
             while not await condition():

@@ -35,6 +35,7 @@ ASK = 2
 KILLER = "killer"
 """Whoever looks at this object dies."""
 CLOCKS = Clocks(lease_s=1.2, beat_s=0.3, poll_s=0.05)
+"""A lease that soon ends with whoever is killed or frozen."""
 
 PROCESSES = get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tests.fakes.replica"])
@@ -133,6 +134,7 @@ async def submit(job: Job, name: str, count: int) -> None:
         await patiently(job.store, Insert(task), Wake("job", task.id))
         job.world.note("submitted", task.id)
         await asyncio.sleep(0.01)
+    job.world.note("asked for all", name)
 
 
 async def patiently(store: SqlStore, *changes: Any) -> None:
@@ -149,7 +151,14 @@ async def patiently(store: SqlStore, *changes: Any) -> None:
 
 
 async def live(
-    url: str, folder: str, name: str, *, count: int, effect_s: float, options: Mapping[str, Any]
+    url: str,
+    folder: str,
+    name: str,
+    *,
+    count: int,
+    effect_s: float,
+    clocks: Clocks,
+    options: Mapping[str, Any],
 ) -> None:
     """Be a replica until SIGTERM."""
     world = World(path=Path(folder) / "world.jsonl")
@@ -164,7 +173,7 @@ async def live(
         engine = Engine(
             work=SqlWork(store.database),
             clock=SystemClock(),
-            clocks=CLOCKS,
+            clocks=clocks,
             reconcilers={"job": job},
             replica=ReplicaId(f"{name}-{os.getpid()}"),
             report=report,
@@ -193,15 +202,21 @@ class Replicas:
     url: str
     folder: Path
     effect_s: float = 0.02
+    clocks: Clocks = CLOCKS
 
     @property
     def world(self) -> World:
         return World(path=self.folder / "world.jsonl")
 
     def start(self, name: str, *, count: int = 0, **options: Any) -> Any:
-        settings = {"count": count, "effect_s": self.effect_s, "options": options}
+        settings = {
+            "count": count,
+            "effect_s": self.effect_s,
+            "clocks": self.clocks,
+            "options": options,
+        }
         process = PROCESSES.Process(
-            target=main, args=(self.url, str(self.folder), name, settings), daemon=True
+            target=main, args=(self.url, str(self.folder), name, settings), name=name, daemon=True
         )
         process.start()
         return process

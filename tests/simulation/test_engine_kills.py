@@ -71,6 +71,10 @@ async def all_done(replicas: Replicas, *, at_least: int, limit_s: float = 90) ->
     assert len(done) == len(tasks) * STEPS
 
 
+def have_asked(world: World) -> set[str]:
+    return {line["key"] for line in world.lines("asked for all")}
+
+
 def end(*processes: Any) -> None:
     for process in processes:
         process.kill()
@@ -84,14 +88,14 @@ async def kill_again_and_again(
     chance = random.Random(seed)
     names = (f"r{number}" for number in count())
     alive = [replicas.start(next(names), count=4, **options) for _ in range(at_once)]
-    submitted = 4 * at_once
     try:
         for _ in range(kills):
             await asyncio.sleep(chance.uniform(0.1, 0.7))
             victim = chance.randrange(at_once)
             end(alive[victim])
             alive[victim] = replicas.start(next(names), count=4, **options)
-        await all_done(replicas, at_least=min(submitted, 4))
+        await replicas.until(lambda: {one.name for one in alive} <= have_asked(replicas.world))
+        await all_done(replicas, at_least=4 * at_once)
     finally:
         end(*alive)
 
@@ -134,6 +138,7 @@ async def test_a_zombie_that_thaws_inside_a_call_changes_nothing(
         os.kill(zombie.pid, signal.SIGSTOP)
         other = replicas.start("other")
         try:
+            await asyncio.sleep(CLOCKS.lease_s)
             await all_done(replicas, at_least=10)
             os.kill(zombie.pid, signal.SIGCONT)
             told = replicas.world.lines
@@ -181,13 +186,15 @@ async def test_a_zombie_that_thaws_between_calls_writes_nothing(
 async def test_sigterm_finishes_the_steps_at_hand_gives_back_and_leaves(
     database_url: str, tmp_path: Path
 ) -> None:
-    replicas = Replicas(url=database_url, folder=tmp_path, effect_s=0.2)
+    clocks = replace(CLOCKS, lease_s=60)
+    replicas = Replicas(url=database_url, folder=tmp_path, effect_s=0.2, clocks=clocks)
     first = replicas.start("first", count=6)
     second = None
     try:
+        await replicas.until(lambda: have_asked(replicas.world))
         await replicas.until(lambda: len(replicas.world.lines("effect")) >= 6)
         first.terminate()
-        await asyncio.to_thread(first.join, 20)
+        await asyncio.to_thread(first.join, 60)
         assert first.exitcode == 0
         assert [line["key"] for line in replicas.world.lines("left")] == ["first"]
         _, steps = await look_at(database_url)
@@ -214,7 +221,7 @@ async def test_an_object_that_kills_everybody_is_given_up_and_takes_no_other_alo
     lives = (replicas.start(f"r{number}") for number in count())
     alive, deaths = next(lives), 0
     try:
-        async with asyncio.timeout(100):
+        async with asyncio.timeout(200):
             while not _is_stuck(replicas.world, KILLER):
                 if not alive.is_alive():
                     alive, deaths = next(lives), deaths + 1
@@ -257,7 +264,7 @@ async def life(store: SqlStore, world: World, key: str, fuse: Fuse, name: str) -
     engine = Engine(
         work=work,
         clock=SystemClock(),
-        clocks=CLOCKS,
+        clocks=replace(CLOCKS, lease_s=60, beat_s=5, poll_s=1),  # No lease ends, few claims burn.
         reconcilers={"job": job},
         replica=ReplicaId(name),
         report=lambda *_, **__: None,

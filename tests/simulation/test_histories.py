@@ -15,7 +15,7 @@ from tests.fakes.history import Plan, history
 from tests.fakes.history_checks import problems, unrest
 
 AT_ONCE = 5
-CALM_S = 60
+CALM_S = 120
 BROKE = (0, 5, 12, 28, 33, 45)
 """Seeds that found something: cards that were touched while they were sent (0, 5), nodes that were
 linked before they were noted (12, 28, 33), a code host that was away for a moment (45)."""

@@ -74,7 +74,7 @@ async def works(known: History) -> bool:
     return any(agent.last_code is not None for agent in known.world.agents.values())
 
 
-async def ends_well(known: History, *, limit_s: float = 90) -> None:
+async def ends_well(known: History, *, limit_s: float = 180) -> None:
     async def is_calm() -> bool:
         return not await unrest(known)
 
@@ -117,6 +117,7 @@ async def test_t1_a_thawed_replica_writes_nothing_and_does_nothing_twice(
     await asyncio.sleep(after_s)
     known.controls["a"].signal(signal.SIGSTOP)
     known.front.prefer = "b"
+    await asyncio.sleep(DEADLY.clocks.lease_s)
     await ends_well(known)
     before, calls = await last_event(known), len(known.world.pull_calls)
     known.controls["a"].signal(signal.SIGCONT)

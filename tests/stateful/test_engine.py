@@ -26,7 +26,9 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.nouns import a_task
 from tests.fakes.postgres import Postgres
 
-CLOCKS = Clocks(lease_s=0.9, beat_s=0.3, poll_s=0.05)
+CLOCKS = Clocks(lease_s=60, beat_s=0.3, poll_s=0.05)
+LOSING = replace(CLOCKS, lease_s=0.9)
+"""For tests in which a replica may lose its lease."""
 A, B = ReplicaId("a"), ReplicaId("b")
 
 
@@ -49,18 +51,28 @@ class Facts:
     def __call__(self, event: str, /, **values: object) -> None:
         self.all.append((event, values))
 
+    def of(self, event: str) -> list[dict[str, object]]:
+        return [values for one, values in self.all if one == event]
+
     def count(self, event: str) -> int:
-        return sum(one == event for one, _ in self.all)
+        return len(self.of(event))
 
 
 class FlakyWork(SqlWork):
-    """Work with levers: `fail[method]` says how often it fails next, `hold` delays beats."""
+    """Work with levers: `fail[method]` says how often it fails next, `hold` delays beats.
+
+    Attributes:
+        held: That the database has answered a beat.
+        given_back: When each object that was given back is due, and its error.
+    """
 
     def __init__(self, store: SqlStore) -> None:
         super().__init__(store.database)
         self.fail: Counter[str] = Counter()
         self.hold = asyncio.Event()
         self.hold.set()
+        self.held = asyncio.Event()
+        self.given_back: list[tuple[float | None, str]] = []
 
     def _lever(self, name: str) -> None:
         if self.fail[name] > 0:
@@ -70,6 +82,7 @@ class FlakyWork(SqlWork):
     async def beat(self, replica: ReplicaId, *, lease_s: float) -> bool:
         self._lever("beat")
         answer = await super().beat(replica, lease_s=lease_s)
+        self.held.set()
         await self.hold.wait()
         return answer
 
@@ -86,6 +99,7 @@ class FlakyWork(SqlWork):
     ) -> None:
         self._lever("give_back")
         await super().give_back(claim, due_in_s=due_in_s, error=error, progress=progress)
+        self.given_back.append((due_in_s, error))
 
     async def take_over(self) -> int:
         self._lever("take_over")
@@ -197,10 +211,10 @@ async def test_t6_one_reconciler_that_raises_stops_no_other(store: SqlStore) -> 
         for number in range(20):
             await store.commit(Wake("bad", f"b{number}"), Wake("job", f"j{number}"))
         await until(lambda: len(looks.seen) == 20)
-        await until(lambda: facts.count("work.failed") == 20)
+        await until(lambda: len({one["key"] for one in facts.of("work.failed")}) == 20)
     row = await work_row(store, "b3")
     assert row["last_error"] == "ZeroDivisionError: b3"
-    assert row["attempts"] == 1
+    assert row["attempts"] == sum(one["key"] == "b3" for one in facts.of("work.failed"))
 
 
 async def test_t6_periodic_jobs_go_on_after_any_failure_of_the_database(store: SqlStore) -> None:
@@ -217,22 +231,20 @@ async def test_t6_periodic_jobs_go_on_after_any_failure_of_the_database(store: S
 async def test_failures_back_off_with_their_error_and_at_last_give_the_object_up(
     store: SqlStore,
 ) -> None:
-    looks = Looks(*(ValueError(f"no {n}") for n in range(9)))
+    looks, work = Looks(*(ValueError(f"no {n}") for n in range(9))), FlakyWork(store)
     given_up: list[tuple[str, str, str]] = []
 
     async def on_stuck(*what: str) -> None:
         given_up.append(what)  # type: ignore[arg-type]
 
-    async with working(store, {"job": looks}, on_stuck=on_stuck):
+    async with working(store, {"job": looks}, work=work, on_stuck=on_stuck):
         await store.commit(Wake("job", "j"))
         for times in range(1, 6):
-            await until(lambda times=times: len(looks.seen) == times)  # type: ignore[misc]
-            await until(lambda: is_returned(store, "j"))
-            row = await work_row(store, "j")
-            now_ms = (await store.now()).timestamp() * 1000
-            wait_s = (int(row["due_ms"] or 0) - now_ms) / 1000  # type: ignore[call-overload]
-            assert 0.3 * 2**times < wait_s <= 2**times
-            assert row["last_error"] == f"ValueError: no {times - 1}"
+            await until(lambda times=times: len(work.given_back) >= times)  # type: ignore[misc]
+            wait_s, error = work.given_back[times - 1]
+            assert wait_s is not None
+            assert 0.5 * 2**times <= wait_s <= 2**times
+            assert error == f"ValueError: no {times - 1}"
             await execute(store, sa.update(WORK).values(due_ms=0))
         await until(lambda: len(given_up) == 1)
         await until(lambda: is_parked(store, "j"))
@@ -265,8 +277,8 @@ async def test_deaths_of_replicas_are_no_failures_of_what_they_looked_at(store: 
         await store.commit(Wake("job", "j"))
         await until(lambda: facts.count("work.failed") == 2)
         await until(lambda: is_returned(store, "j"))
-    row = await work_row(store, "j")
-    assert (row["attempts"], row["losses"]) == (2, 0)
+    assert [one["attempts"] for one in facts.of("work.failed")] == [1, 2]
+    assert (await work_row(store, "j"))["losses"] == 0
     assert facts.count("work.stuck") == 0
 
 
@@ -344,7 +356,7 @@ async def test_a_look_that_committed_something_got_on(store: SqlStore) -> None:
     async with working(store, {"job": step}):
         await store.commit(Wake("job", "T-1"))
         for times in range(1, 9):
-            await until(lambda times=times: len(attempts) == times)  # type: ignore[misc]
+            await until(lambda times=times: len(attempts) >= times)  # type: ignore[misc]
             await until(lambda: is_returned(store, "T-1"))
             await execute(store, sa.update(WORK).values(due_ms=0))
     assert set(attempts) == {1}
@@ -355,18 +367,14 @@ async def test_an_outage_elsewhere_is_no_fault_of_the_object(store: SqlStore) ->
         *(UnavailableError("GitHub", "502") for _ in range(8)),
         RateLimitedError("GitHub", "slow down", retry_after_s=1234),
     )
-    facts = Facts()
-    async with working(store, {"job": looks}, facts=facts):
+    facts, work = Facts(), FlakyWork(store)
+    async with working(store, {"job": looks}, work=work, facts=facts):
         await store.commit(Wake("job", "j"))
-        for times in range(1, 10):
-            await until(lambda times=times: len(looks.seen) == times)  # type: ignore[misc]
-            await until(lambda: is_returned(store, "j"))
-            row = await work_row(store, "j")
-            if times < 9:
-                await execute(store, sa.update(WORK).values(due_ms=0))
-        assert row["last_error"] == "GitHub: slow down"
-        due_s = int(row["due_ms"]) / 1000 - (await store.now()).timestamp()  # type: ignore[call-overload]
-        assert 1230 < due_s <= 1234
+        for times in range(1, 9):
+            await until(lambda times=times: len(work.given_back) >= times)  # type: ignore[misc]
+            await execute(store, sa.update(WORK).values(due_ms=0))
+        await until(lambda: len(work.given_back) >= 9)
+    assert work.given_back[8] == (1234, "GitHub: slow down")
     assert facts.count("work.waits") == 1
     assert facts.count("work.stuck") == 0
 
@@ -393,10 +401,14 @@ async def test_no_more_of_a_kind_are_looked_at_at_once_than_allowed(store: SqlSt
     running: Counter[str] = Counter()
     most: Counter[str] = Counter()
     done: Counter[str] = Counter()
+    is_full = asyncio.Event()
 
     async def slow(claim: Claim) -> float | None:
         running[claim.kind] += 1
         most[claim.kind] = max(most[claim.kind], running[claim.kind])
+        if most["a"] >= 4 <= most["b"]:
+            is_full.set()
+        await is_full.wait()
         await asyncio.sleep(0.01)
         running[claim.kind] -= 1
         done[claim.kind] += 1
@@ -449,7 +461,7 @@ async def test_the_own_lease_counts_from_before_the_beat_was_sent(store: SqlStor
         return None
 
     clocks = Clocks(lease_s=15, beat_s=5, poll_s=1)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async with working(
             store,
             {"job": endless},
@@ -462,7 +474,9 @@ async def test_the_own_lease_counts_from_before_the_beat_was_sent(store: SqlStor
             await store.commit(Wake("job", "j"))
             await started.wait()
             work.hold.clear()  # The beat is sent at 5 s; its answer takes until 13 s.
-            for _ in range(13):
+            clock.advance(5)
+            await work.held.wait()
+            for _ in range(8):
                 clock.advance(1)
                 await asyncio.sleep(0.01)
             assert cancelled == ["j"]
@@ -478,15 +492,25 @@ async def test_the_own_lease_counts_from_before_the_beat_was_sent(store: SqlStor
 async def test_a_replica_that_lost_its_lease_starts_nothing_until_it_joined_again(
     store: SqlStore,
 ) -> None:
-    looks, facts, work = Looks(), Facts(), FlakyWork(store)
-    async with working(store, {"job": looks}, facts=facts, work=work):
-        work.fail["beat"] = 1000
-        await until(lambda: facts.count("replica.lost_lease") == 1)
+    clock, looks, facts, work = FakeClock(), Looks(), Facts(), FlakyWork(store)
+    clocks, work.fail["beat"] = Clocks(lease_s=15, beat_s=5, poll_s=1), 1
+    async with working(
+        store,
+        {"job": looks},
+        facts=facts,
+        work=work,
+        clock=clock,
+        clocks=clocks,
+        clock_s=clock.boottime,
+    ):
+        await asyncio.sleep(0.01)
+        clock.advance(12)
+        await until(lambda: facts.count("replica.lost_lease") == facts.count("beat.failed") == 1)
         await execute(store, sa.delete(REPLICA))
         await store.commit(Wake("job", "j"))
-        seen = len(looks.seen)
+        assert looks.seen == []
+        clock.advance(5)
         await until(lambda: facts.count("replica.joined_again") == 1)
-        assert seen == 0
         await until(lambda: len(looks.seen) == 1)
 
 
@@ -506,11 +530,11 @@ async def test_a_second_cancel_does_not_kill_the_clean_up(store: SqlStore) -> No
             raise
         return None
 
-    async with working(store, {"job": careful}, facts=facts, work=work):
+    async with working(store, {"job": careful}, facts=facts, work=work, clocks=LOSING):
         await store.commit(Wake("job", "j"))
         await started.wait()
         work.fail["beat"] = 1000
-        await until(lambda: facts.count("replica.lost_lease") == 1)
+        await until(lambda: facts.count("replica.lost_lease") >= 1)
     assert steps == ["cancelled", "cleaned up"]
 
 
@@ -631,18 +655,10 @@ async def test_a_clock_that_is_wrong_by_an_hour_changes_nothing(
     two: tuple[SqlStore, SqlStore],
 ) -> None:
     looks, facts = (Looks(), Looks()), (Facts(), Facts())
-    clocks = replace(CLOCKS, lease_s=60)  # A busy machine may be silent for a second.
     await two[0].commit(Wake("job", "later", in_s=600))
     async with (
-        working(two[0], {"job": looks[0]}, replica=A, facts=facts[0], clocks=clocks),
-        working(
-            two[1],
-            {"job": looks[1]},
-            replica=B,
-            facts=facts[1],
-            clocks=clocks,
-            clock=SkewedClock(),
-        ),
+        working(two[0], {"job": looks[0]}, replica=A, facts=facts[0]),
+        working(two[1], {"job": looks[1]}, replica=B, facts=facts[1], clock=SkewedClock()),
     ):
         for number in range(40):
             await two[number % 2].commit(Wake("job", f"j{number}"))
@@ -691,9 +707,10 @@ async def test_a_dead_replicas_work_is_taken_over_when_its_lease_is_over(
 ) -> None:
     looks, facts = Looks(), Facts()
     dead = SqlWork(two[0].database)
-    await dead.join(B, url="", version="", lease_s=0.5)
+    await dead.join(B, url="", version="", lease_s=60)
     await two[0].commit(*(Wake("job", f"j{n}") for n in range(5)))
     claims = await dead.claim(B, ["job"], limit=9)
+    assert await dead.beat(B, lease_s=0.5)
     async with working(two[1], {"job": looks}, facts=facts):
         await until(lambda: len(looks.seen) == 5)
     assert facts.count("work.taken_over") == 1
@@ -733,7 +750,7 @@ async def test_a_replica_that_is_frozen_inside_a_transaction_stops_nobody_for_lo
         await thaws.wait()
         await tx.run(sa.select(1))
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         zombie = asyncio.ensure_future(two[0].database.write(frozen))
         await holds.wait()
         limit = AtMost(number=1, where=(("asked_by", "ana"),), code="busy")
@@ -775,7 +792,7 @@ async def test_work_goes_on_when_the_database_crashes_in_its_midst(own_server: P
             for number in range(tasks):
                 task = a_task(id=TaskId(f"T-{number}"), runs=0)
                 await store.commit(Insert(task), Wake("job", task.id))
-            async with working(store, {"job": job}, facts=facts):
+            async with working(store, {"job": job}, facts=facts, clocks=LOSING):
                 await until(lambda: sum(told.values()) > tasks)
                 await asyncio.to_thread(own_server.restart_at_once)
 

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 
 from adapters.store.schema import REPLICA, WORK
 from adapters.store.store import SqlStore, open_store
-from adapters.store.transaction import Tx
+from adapters.store.transaction import Tx, now_ms
 from adapters.store.work import SqlWork
 from core.errors import LostLease
 from core.ids import ReplicaId
@@ -81,7 +81,10 @@ class Histories(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
     def _void(self, key: str, *, is_loss: bool) -> None:
-        """The claim on an object is no longer anybody's; it must be looked at again."""
+        """The claim on an object is no longer anybody's; it must be looked at again.
+
+        A suspect that waits does so for longer than the history lasts.
+        """
         _, claim = self.valid.pop(key)
         self.stale.append(claim)
         self.unseen.add(key)
@@ -89,6 +92,8 @@ class Histories(RuleBasedStateMachine):
             self.losses[key] += 1
             if self._is_suspect(key):
                 self.waiting.add(key)
+                later = sa.update(WORK).where(WORK.c.key == key, WORK.c.due_ms > now_ms())
+                self._run(later.values(due_ms=WORK.c.due_ms + 3_600_000))
 
     def _is_suspect(self, key: str) -> bool:
         return self.losses[key] >= SUSPECT

@@ -357,7 +357,7 @@ async def test_6_no_step_is_lost_beside_writers_of_the_workspace(
         for number in range(1, 21):
             await links.received(NODE, number, step(f"s{number}"))
 
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         group.create_task(reconcile())
         group.create_task(report())
     workspace = await store.get(Workspace, "wabcdefg")
@@ -400,7 +400,7 @@ async def test_6_events_of_many_nodes_share_transactions(
             event = replace(an_event(number, "notice"), session=session)
             await links.received(name, number, SessionEvents(session=session, events=(event,)))
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await asyncio.gather(*(report(name) for name in names))
     assert {one.received for one in await store.find(Link)} == {5}
     for name in names:
@@ -421,7 +421,7 @@ async def test_p7_7_what_cannot_be_read_is_kept_with_its_number(
 
 async def test_8_wait_returns_when_there_is_an_order(store: SqlStore, links: SqlLinkStore) -> None:
     await links.wait(NODE)
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         waiting = group.create_task(links.wait(NODE))
         await store.commit(Insert(an_order("o-1")))
         await waiting
