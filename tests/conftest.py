@@ -14,7 +14,13 @@ from adapters.store.store import SqlStore, open_store
 from tests.fakes import postgres
 from tests.fakes.clock import FakeClock
 
-settings.register_profile("fast", max_examples=20, stateful_step_count=25, deadline=None)
+settings.register_profile(
+    "fast",
+    max_examples=20,
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.register_profile(
     "thorough",
     max_examples=300,

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Error, Page, Response, async_playwright, expect
+from playwright.async_api import (
+    Browser,
+    Error,
+    Page,
+    Request,
+    Response,
+    async_playwright,
+    expect,
+)
 
 from tests.fakes.lacking import lacking
 from tests.fakes.story import tell
@@ -31,17 +39,31 @@ expect.set_options(timeout=30_000)
 
 @pytest.fixture(autouse=True)
 def loads_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Load a page again that was dropped because Docker made or removed a network meanwhile."""
-    goto = Page.goto
+    """Load a page again of which something was dropped as Docker made or removed a network."""
+    goto, changed = Page.goto, "ERR_NETWORK_CHANGED"
 
     async def patient(page: Page, url: str, **settings: Any) -> Response | None:
+        dropped: list[Request] = []
+
+        def note(request: Request) -> None:
+            if changed in (request.failure or ""):
+                dropped.append(request)
+
+        page.on("requestfailed", note)
         for _ in range(3):
+            dropped.clear()
             try:
-                return await goto(page, url, **settings)
+                answer = await goto(page, url, **settings)
             except Error as error:
-                if "ERR_NETWORK_CHANGED" not in str(error):
+                if changed not in str(error):
                     raise
-        return await goto(page, url, **settings)
+            else:
+                if not dropped:
+                    break
+        else:
+            answer = await goto(page, url, **settings)
+        page.remove_listener("requestfailed", note)
+        return answer
 
     monkeypatch.setattr(Page, "goto", patient)
 

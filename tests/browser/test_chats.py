@@ -88,6 +88,7 @@ async def asked(page: Page, words: str) -> None:
     await box.fill(words)
     await box.press("Enter")
     await expect(talk(page).locator(".line").get_by_text(words)).to_be_visible()
+    await expect(tab(page, words)).to_have_attribute("aria-selected", "true")
 
 
 def chat_of(site: Site, words: str) -> TaskId:
@@ -101,9 +102,8 @@ async def test_a_chat_is_opened_beside_the_shell_and_streams(
     page = await opened(size)
     await expect(tab(page, "Shell 1")).to_have_attribute("aria-selected", "true")
     await asked(page, "Why is it slow?")
-    await expect(tab(page, "Why is it slow?")).to_have_attribute("aria-selected", "true")
     chat = chat_of(site, "Why is it slow?")
-    assert page.url.endswith(f"#{chat}")
+    await expect(page).to_have_url(f"{site.own(SPACE)}/#{chat}")
     await until(lambda: site.commands.listening(site.commands.session(chat)))
     site.commands.speak(chat, "session.state", state="busy", reason="")
     await expect(talk(page).get_by_text("At work")).to_be_visible()

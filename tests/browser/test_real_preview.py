@@ -77,9 +77,11 @@ async def scene(chromium: Browser, samovar: Served) -> Scene:
     link = await samovar.post("sign-in-links")
     page = await chromium.new_page()
     page.set_default_timeout(30_000)
+    pages = link["url"].partition("/sign-in")[0]
     await page.goto(link["url"])
     await page.get_by_role("button").click()
-    return Scene(samovar, workspace, link["url"].partition("/sign-in")[0], page)
+    await expect(page).to_have_url(f"{pages}/")
+    return Scene(samovar, workspace, pages, page)
 
 
 async def test_people_open_what_listens_and_show_it_to_others(
@@ -144,7 +146,11 @@ async def _by_a_link(scene: Scene, stranger: Page, shop: str) -> None:
 
 
 async def _come_and_go(scene: Scene, stranger: Page, shop: str) -> None:
+    async def is_over() -> bool:
+        return not await scene.listens(PORT)
+
     await stop_app(scene.samovar.stage.engine, scene.workspace)
+    await until(is_over)
     await stranger.goto(shop)
     await expect(stranger.locator("p").first).to_contain_text("Nothing listens", timeout=30_000)
     await shot(stranger, "nothing")

@@ -36,9 +36,10 @@ async def test_from_the_tasks_page_into_its_shell_and_to_its_files(
     link = await samovar.post("sign-in-links")
     page = await chromium.new_page()
     page.set_default_timeout(30_000)
+    pages = link["url"].partition("/sign-in")[0]
     await page.goto(link["url"])
     await page.get_by_role("button").click()
-    pages = link["url"].partition("/sign-in")[0]
+    await expect(page).to_have_url(f"{pages}/")
     await page.goto(f"{pages}/tasks/{task}")
     async with page.context.expect_page() as opened:
         await page.get_by_role("button", name="Open terminal").click()

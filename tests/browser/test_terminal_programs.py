@@ -12,7 +12,7 @@ import pytest
 from playwright.async_api import CDPSession, Page, expect
 
 from tests.browser.test_pages import PHONE
-from tests.browser.test_terminal import Open, a_program, new_tab, opened, tab
+from tests.browser.test_terminal import Open, a_program, look_again, new_tab, opened, tab
 from tests.fakes.lacking import lacking
 from tests.fakes.serving import until
 from tests.fakes.terminal_page import ready, run, shows, size, text
@@ -151,8 +151,8 @@ async def middle(page: Page, name: str) -> tuple[float, float]:
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
-async def three_tabs(opened: Open) -> tuple[Page, Any]:
-    page = await opened(PHONE, has_touch=True)
+async def three_tabs(opened: Open, **more: Any) -> tuple[Page, Any]:
+    page = await opened(PHONE, has_touch=True, **more)
     await ready(page)
     await new_tab(page, "Shell 2")
     await new_tab(page, "Shell 3")
@@ -166,6 +166,9 @@ async def test_a_finger_that_rests_on_a_tab_moves_it(opened: Open, site: Site) -
     start, goal = await middle(page, "Shell 1"), await middle(page, "Shell 2")
     await touch(session, "touchStart", start)
     await expect(page.locator(".tab.is-lifted")).to_have_count(1)
+    async with page.expect_response("**/terminals"):
+        await look_again(page)
+    await expect(page.locator(".tab.is-lifted")).to_have_count(1)
     await touch(session, "touchMove", ((start[0] + goal[0]) / 2, goal[1]))
     await touch(session, "touchMove", goal)
     await expect(page.locator(".tab.is-goal")).to_contain_text("Shell 2")
@@ -175,12 +178,16 @@ async def test_a_finger_that_rests_on_a_tab_moves_it(opened: Open, site: Site) -
 
 
 async def test_a_finger_that_moves_at_once_moves_no_tab(opened: Open, site: Site) -> None:
-    page, titles = await three_tabs(opened)
+    page, titles = await three_tabs(opened, has_own_time=True)
     session = await page.context.new_cdp_session(page)
     await tab(page, "Shell 1").scroll_into_view_if_needed()
     start, goal = await middle(page, "Shell 1"), await middle(page, "Shell 2")
+    await page.clock.pause_at(await page.evaluate("() => Date.now() / 1000 + 10"))
     await touch(session, "touchStart", start)
+    await touch(session, "touchMove", ((start[0] + goal[0]) / 2, goal[1]))
+    await page.clock.run_for(1000)
     await touch(session, "touchMove", goal)
+    await expect(page.locator(".tab.is-lifted, .tab.is-goal")).to_have_count(0)
     await touch(session, "touchEnd")
     assert not [call for call in site.commands.calls if call[0] == "change_terminal"]
     await expect(titles).to_have_text(["Shell 1", "Shell 2", "Shell 3"])

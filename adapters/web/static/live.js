@@ -69,7 +69,7 @@ export function insert(list, fresh) {
   if (fresh.dataset.into && complete(fresh)) return known?.remove();
   if (known) {
     keepOpen(known, fresh);
-    replace(known, fresh);
+    if (!known.isEqualNode(fresh)) replace(known, fresh); // a press that is under way must find it again
   } else if (list.dataset.put === "prepend") {
     list.prepend(fresh);
   } else {

@@ -110,7 +110,9 @@ export class Tabs {
   fill(item, tab) {
     const isChosen = tab.id === this.chosen;
     const button = /** @type {HTMLElement} */ (item.querySelector("[role=tab]"));
+    const moved = ["is-lifted", "is-goal"].filter((name) => item.classList.contains(name));
     item.className = `tab is-${tab.state}${tab.talk ? " is-talk" : ""}${isChosen ? " is-chosen" : ""}`;
+    item.classList.add(...moved);
     button.setAttribute("aria-selected", String(isChosen));
     button.tabIndex = isChosen ? 0 : -1;
     button.title = this.mayChange(tab) ? `${tab.title}: double click or F2 renames, Ctrl Shift ← → moves` : tab.title;

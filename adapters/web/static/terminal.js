@@ -20,6 +20,7 @@ const findBox = /** @type {HTMLInputElement} */ ($("find-text"));
 let chosen = location.hash.slice(1);
 let remarkUntil = 0;
 let looking = 0;
+let looks = 0;
 let hasLooked = false;
 let isNewChat = writes && chosen === NEW;
 
@@ -59,10 +60,13 @@ async function attempt(work) {
   return why;
 }
 
+/** Look what there is. An answer from before something was asked for would take it away again. */
 async function load() {
   clearTimeout(looking);
+  const look = ++looks;
   try {
     const [conversations, shells] = await Promise.all([ask("GET", "/chats"), ask("GET", "/terminals")]);
+    if (look !== looks) return;
     all = [...conversations.map(tabOf), ...(isNewChat ? [newTab()] : []), ...shells];
     for (const id of screens.keys()) if (!shells.some((/** @type {{id: string}} */ tab) => tab.id === id)) drop(id);
     if (!all.some((tab) => tab.id === chosen)) chosen = (shells[0] ?? all[0])?.id ?? "";
@@ -74,6 +78,7 @@ async function load() {
   } catch {
     // The connections say that we are cut off.
   }
+  if (look !== looks) return;
   const soon = all.some((tab) => tab.state === "opening" || tab.state === "closing");
   if (!document.hidden) looking = window.setTimeout(load, soon ? LOOK_SOON_MS : LOOK_MS);
 }
