@@ -100,7 +100,7 @@ def _pytest_words(words: list[str]) -> list[str]:
     is_long = "--long" in words
     words = [word for word in words if word != "--long"]
     marks = [] if is_long else ["-m", "not long"]
-    processes = str(min(4, os.cpu_count() or 1))
+    processes = str(min(4, 1 + (os.cpu_count() or 1)))  # Many tests wait for other processes.
     spread = [] if words else ["-n", processes, "--dist", "loadgroup"]
     return [*marks, *spread, *words]
 
