@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -36,7 +35,7 @@ from tests.bench.row import ROUNDS, NotRun, Row
 from tests.fakes.commands import FakeCommands, FakeSignIn, a_person
 from tests.fakes.node_link import attached, control_plane
 from tests.fakes.previews import FakePreviews
-from tests.fakes.serving import until
+from tests.fakes.serving import free_port, until
 from tests.fakes.web import serving
 
 PAGES, BARE, BULK_BYTES, WORK_S = 40, 200, 50_000_000, 0.005
@@ -96,7 +95,7 @@ async def _plane(tell: Told) -> None:
                     await view.receive()
                     yield view
 
-        previews, commands, port = Linked(), FakeCommands(), _free_port()
+        previews, commands, port = Linked(), FakeCommands(), free_port()
         app = web_app(
             commands=commands,
             sign_in=FakeSignIn(),
@@ -106,6 +105,7 @@ async def _plane(tell: Told) -> None:
             public_url=f"http://127.0.0.1:{port}",
             domain="localhost",
             xterm=None,
+            player=None,
             mounts={},
         )
         async with serving(app, host="127.0.0.1", port=port):
@@ -146,18 +146,12 @@ def _run(what: Part, tell: Told) -> None:
     uvloop.run(what(tell))
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
 @contextmanager
 def _process(what: Part) -> Iterator[Connection]:
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("fork").Process(target=_run, args=(what, theirs))
     process.start()
+    theirs.close()  # Whoever waits for a process that died is told.
     try:
         yield ours
     finally:
@@ -170,7 +164,7 @@ def _nginx(folder: Path, app: int) -> Iterator[int]:
     program = shutil.which("nginx") or "/usr/sbin/nginx"
     if not Path(program).is_file():
         raise NotRun("nginx; apt-get install nginx-light")
-    port = _free_port()
+    port = free_port()
     config = folder / "nginx.conf"
     config.write_text(CONFIG.format(folder=folder, app=app, port=port))
     process = subprocess.Popen([program, "-c", str(config)])
