@@ -136,9 +136,9 @@ async def hold(world: NodeWorld, kills: list[tuple[int, bool]]) -> int:
     assert after.text != before, "the hooks ran after the work was back"
     found = await world.engine.find({WORKSPACE_LABEL: order.workspace})
     assert list(found) == [back["container"]]
-    over = DropCopy(sha256=saved["sha256"]), DeleteWorkspace(workspace=order.workspace)
-    await Lives(world, []).do(*over)
-    assert world.copies() == []
+    over = DeleteWorkspace(workspace=order.workspace, discard=True)
+    await Lives(world, []).do(DropCopy(sha256=saved["sha256"]), over)
+    assert list(world.layout.rescue.iterdir()) == [], "no copy is left"
     assert not list(world.layout.scratch.glob("copy-*")), "half a copy is left"
     return lives.calls
 

@@ -77,7 +77,8 @@ async def _do(workspaces: Workspaces, kind: str, body: dict[str, Any]) -> dict[s
         case DropCopy.KIND:
             await workspaces.drop(from_json(DropCopy, body))
         case DeleteWorkspace.KIND:
-            await workspaces.delete(WorkspaceId(body["workspace"]))
+            order = from_json(DeleteWorkspace, body)
+            await workspaces.delete(order.workspace, discard=order.discard)
     return {}
 
 
