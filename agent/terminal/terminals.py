@@ -284,11 +284,12 @@ class Terminals:
                     await kept.line.close()
                 raise
             await self._save(kept)
-            if kept.line is not None and not kept.is_closing:
-                await kept.line.close()  # Forgets how it ended: only once that is written.
-            self._terminal(kept).finish(kept.end)
             log.info("terminal.exited", extra=_about(kept) | {"code": kept.end.code})
-        if not kept.is_closing:
+            if not kept.is_closing:
+                if kept.line is not None:
+                    await kept.line.close()  # Forgets how it ended: only once that is written.
+                self._terminal(kept).finish(kept.end)
+        if not kept.is_closing:  # Else viewers are told that it was closed, not that it ended.
             await self._reports.put_once(_name(kept), _exited(kept, kept.end))
 
     async def _save(self, kept: _Kept) -> None:

@@ -97,7 +97,8 @@ class FakeTerminal:
         self._read_or_not()
 
     async def close(self) -> None:
-        """End the shell and what it started; let all who look go."""
+        """Let all who look go; end the shell and what it started."""
+        self.cut(CLOSE_MISSING, "This terminal was closed.")
         if self._process is not None and self._process.returncode is None:
             for number in (signal.SIGHUP, signal.SIGKILL):
                 try:
@@ -110,7 +111,6 @@ class FakeTerminal:
             self._ignore()
             os.close(self._master)
             self._master = -1
-        self.cut(CLOSE_MISSING, "This terminal was closed.")
 
     def cut(self, code: int = CLOSE_AWAY, reason: str = "The node cannot be reached.") -> None:
         """Cut off everybody who looks."""

@@ -194,6 +194,7 @@ async def test_closing_ends_the_shell_its_views_and_its_files(node: Life, tmp_pa
         await until(lambda: viewer.closed)
         assert viewer.closed
         assert viewer.closed[0] == CLOSE_MISSING
+        assert viewer.exit is None, "it did not end by itself"
         await node.terminals.close(order)
     await until(mark.exists)
     assert not node.folder().exists()
