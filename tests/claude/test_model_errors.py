@@ -17,7 +17,8 @@ import pytest
 from adapters.anthropic.upstream import ProxyLimits
 from bot.demo.model import ScriptedModel
 from bot.demo.script import Step, prompt, say, step
-from tests.fakes.model_proxy import REAL_KEY, TOKEN, FakeGrants, a_grant, a_proxy, until
+from tests.fakes.model_proxy import REAL_KEY, TOKEN, FakeGrants, a_grant, a_proxy
+from tests.fakes.serving import until
 from tests.fakes.session_fixtures import outside_part
 
 pytestmark = pytest.mark.claude
@@ -221,7 +222,7 @@ async def test_a_model_without_a_price_ends_the_turn_with_the_setting_to_add(
 
 
 async def test_killed_it_leaves_no_call_upstream(place: Place, model: ScriptedModel) -> None:
-    stuck = go(step(say("abc" * 9, chunks=9, delay_s=0.4)))
+    stuck = go(step(say("abc" * 9, chunks=9), stall_after=3))
     async with asyncio.TaskGroup() as group:
         turn = group.create_task(place.turn(stuck))
         await until(lambda: model.inflight == 1)

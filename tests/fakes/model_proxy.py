@@ -1,7 +1,7 @@
 """What the model proxy needs around it: somebody who grants, prices, and a server to stand in."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -98,10 +98,3 @@ async def a_proxy(
     proxy = ModelProxy(grants=grants, upstream=upstream, key=the_key, prices=PRICES, limits=limits)
     async with proxy, serving(proxy.app) as url:
         yield url
-
-
-async def until(is_true: Callable[[], bool], *, within_s: float = 60) -> None:
-    """Wait for a condition; fail when it does not come."""
-    async with asyncio.timeout(within_s):
-        while not is_true():
-            await asyncio.sleep(0.01)

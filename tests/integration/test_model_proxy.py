@@ -27,8 +27,8 @@ from tests.fakes.model_proxy import (
     a_proxy,
     serving,
     the_key,
-    until,
 )
+from tests.fakes.serving import until
 
 BEARER = {"authorization": f"Bearer {TOKEN}"}
 PATIENT = ProxyLimits(retry_s_first=0.02)
