@@ -1,8 +1,7 @@
 """The pages in real Chromium: what people see and press."""
 
 import re
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -186,21 +185,21 @@ async def test_a_refusal_is_said_and_the_words_are_kept(opened: Open, site: Site
 
 
 async def test_a_page_that_lost_its_server_goes_on_where_it_was(
-    chromium: Browser, unused_port: int
+    chromium: Browser, kept_port: int
 ) -> None:
     setup = Setup()
     await tell(setup.commands, setup.person)
     task = TaskId("T-4")
     context = await chromium.new_context()
     page = await context.new_page()
-    async with a_site(setup, port=unused_port) as site:
+    async with a_site(setup, port=kept_port) as site:
         await context.add_cookies([{"name": "samovar", "value": site.cookie, "url": site.url}])
         await page.goto(f"{site.url}/tasks/{task}")
         setup.commands.speak(task, "message.text", message="m5", text="before")
         await expect(page.locator("#stream")).to_contain_text("before")
     for n in range(30):
         setup.commands.speak(task, "notice", level="info", code="", text=f"meanwhile {n}.")
-    async with a_site(setup, port=unused_port):
+    async with a_site(setup, port=kept_port):
         await expect(page.locator("#stream")).to_contain_text("meanwhile 29.")
         shown = await page.locator(".ev-notice").all_inner_texts()
         assert shown == [f"meanwhile {n}." for n in range(30)]
@@ -209,7 +208,7 @@ async def test_a_page_that_lost_its_server_goes_on_where_it_was(
 
 
 async def test_an_answer_that_is_being_written_survives_a_server_that_starts_again(
-    chromium: Browser, unused_port: int
+    chromium: Browser, kept_port: int
 ) -> None:
     setup = Setup()
     await tell(setup.commands, setup.person)
@@ -217,29 +216,20 @@ async def test_an_answer_that_is_being_written_survives_a_server_that_starts_aga
     context = await chromium.new_context()
     page = await context.new_page()
     own = page.get_by_placeholder("Or in your own words")
-    async with a_site(setup, port=unused_port) as site:
+    async with a_site(setup, port=kept_port) as site:
         await context.add_cookies([{"name": "samovar", "value": site.cookie, "url": site.url}])
         await page.goto(f"{site.url}/tasks/{task}")
         setup.commands.step(task, "Agent", "doing", "waits", took_s=200.0)
         await expect(page.locator("#card-steps")).to_contain_text("waits")
         await own.fill("Neither, ask")
         await own.press("ArrowLeft")
-    async with a_site(setup, port=unused_port):
+    async with a_site(setup, port=kept_port):
         setup.commands.step(task, "Agent", "doing", "goes on", took_s=200.0)
         await expect(page.locator("#card-steps")).to_contain_text("goes on")
         await expect(own).to_be_focused()
         await page.keyboard.type("as")
         await expect(own).to_have_value("Neither, asask")
     await context.close()
-
-
-@pytest.fixture
-def unused_port() -> Iterator[int]:
-    """A port that nobody else gets meanwhile: it stays bound, and who listens may bind it too."""
-    with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind(("127.0.0.1", 0))
-        yield held.getsockname()[1]
 
 
 async def test_older_events_come_on_demand_without_leaving_the_page(

@@ -201,22 +201,15 @@ async def _raw(client: aiohttp.ClientSession, path: str) -> int:
     return status
 
 
-async def test_w7_a_request_waits_for_a_control_plane_that_starts_again(tmp_path: Path) -> None:
+async def test_w7_a_request_waits_for_a_control_plane_that_starts_again(
+    tmp_path: Path, kept_port: int
+) -> None:
     seen = Upstream()
     app = web.Application()
     app.router.add_route("*", "/{any:.*}", seen.answer)
     runner = web.AppRunner(app, auto_decompress=False)
-    with socket.socket() as kept:  # The port is nobody else's before somebody listens there.
-        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        kept.bind(("127.0.0.1", 0))
-        await _asked_too_early(kept.getsockname()[1], runner, tmp_path)
-    await runner.cleanup()
-    assert [body for *_, body in seen.seen] == [b"words"]
-
-
-async def _asked_too_early(port: int, runner: web.AppRunner, state: Path) -> None:
     async with (
-        forwarding(f"http://127.0.0.1:{port}", state) as forward,
+        forwarding(f"http://127.0.0.1:{kept_port}", tmp_path) as forward,
         aiohttp.ClientSession(forward.url) as client,
         asyncio.TaskGroup() as group,
     ):
@@ -224,9 +217,11 @@ async def _asked_too_early(port: int, runner: web.AppRunner, state: Path) -> Non
         await asyncio.wait({asking}, timeout=0.5)
         assert not asking.done(), "it waits"
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
+        await web.TCPSite(runner, "127.0.0.1", kept_port).start()
         async with await asking as answer:
             assert answer.status == 200
+    await runner.cleanup()
+    assert [body for *_, body in seen.seen] == [b"words"]
 
 
 async def test_a_control_plane_that_stays_away_is_a_502(tmp_path: Path) -> None:

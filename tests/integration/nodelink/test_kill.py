@@ -3,9 +3,8 @@
 import asyncio
 import os
 import random
-import socket
 import sys
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -55,24 +54,15 @@ async def running(*programs: Program) -> AsyncGenerator[None]:
             await program.kill()
 
 
-@pytest.fixture
-def port() -> Iterator[int]:
-    """A port that nobody else gets, whether somebody listens there or not."""
-    with socket.socket() as kept:
-        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        kept.bind(("127.0.0.1", 0))
-        yield kept.getsockname()[1]
-
-
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
 async def test_p7_no_message_is_lost_doubled_or_moved_when_both_ends_are_killed(
-    tmp_path: Path, port: int, seed: int
+    tmp_path: Path, kept_port: int, seed: int
 ) -> None:
     chance = random.Random(seed)
     store = SqlLinkStore(tmp_path / "store.db")
     (tmp_path / "token").write_text(store.add_node(NODE))
-    server = Program("server", str(tmp_path / "store.db"), str(port))
-    node = Program("node", f"http://127.0.0.1:{port}", str(tmp_path), str(COUNT))
+    server = Program("server", str(tmp_path / "store.db"), str(kept_port))
+    node = Program("node", f"http://127.0.0.1:{kept_port}", str(tmp_path), str(COUNT))
 
     def done() -> int:
         (rows,) = store.db.execute("SELECT count(*) FROM received").fetchone()
