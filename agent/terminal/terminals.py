@@ -285,11 +285,11 @@ class Terminals:
                 raise
             await self._save(kept)
             log.info("terminal.exited", extra=_about(kept) | {"code": kept.end.code})
-            if not kept.is_closing:
+            if not kept.is_closing:  # Else viewers are told that it was closed.
                 if kept.line is not None:
                     await kept.line.close()  # Forgets how it ended: only once that is written.
                 self._terminal(kept).finish(kept.end)
-        if not kept.is_closing:  # Else viewers are told that it was closed, not that it ended.
+        if not kept.is_closing:
             await self._reports.put_once(_name(kept), _exited(kept, kept.end))
 
     async def _save(self, kept: _Kept) -> None:
