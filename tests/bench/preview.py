@@ -85,7 +85,7 @@ async def _app(tell: Told) -> None:
 
 async def _plane(tell: Told) -> None:
     """Be the control plane: the node link, and the previews over it."""
-    async with control_plane(heartbeat_s=15) as plane:
+    async with control_plane() as plane:
 
         class Linked(FakePreviews):
             @asynccontextmanager

@@ -161,7 +161,7 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerato
     if request.param == "memory":
         yield MemoryWorld(SqlLinkStore())
     else:
-        async with control_plane(heartbeat_s=15) as plane:
+        async with control_plane() as plane:
             yield RealWorld(tmp_path, plane.url, plane.link, plane.store)
 
 

@@ -42,12 +42,10 @@ async def events(
                 number = value
 
 
-async def until(
-    stream: AsyncGenerator[Sent, None], wanted: str, within_s: float = 60
-) -> list[Sent]:
+async def until(stream: AsyncGenerator[Sent, None], wanted: str) -> list[Sent]:
     """Read until an event whose data has `wanted` in it; return all that were read."""
     seen: list[Sent] = []
-    async with asyncio.timeout(within_s):
+    async with asyncio.timeout(60):
         async for sent in stream:
             seen.append(sent)
             if wanted in sent.data:

@@ -311,10 +311,10 @@ class Viewer:
                 self.code, self.has_ended = code, True
         return b""
 
-    async def draw_until(self, word: bytes, *, within_s: float = 60) -> None:
+    async def draw_until(self, word: bytes) -> None:
         """Draw until a word was shown."""
         shown = b""
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(60):
             while word not in shown:
                 shown = shown[-len(word) :] + await self.draw()
 

@@ -206,10 +206,10 @@ async def _prepared(engine: Engine, container: str, run_dir: Path, *, has_python
     )
 
 
-async def read_until(line: Line, word: bytes, *, within_s: float = 60.0) -> bytes:
+async def read_until(line: Line, word: bytes) -> bytes:
     """Read until `word` came; return all that was read."""
     seen = b""
-    async with asyncio.timeout(within_s):
+    async with asyncio.timeout(60):
         while word not in seen:
             _, data = await line.read()
             assert data, f"ended after {seen!r}"
@@ -217,10 +217,10 @@ async def read_until(line: Line, word: bytes, *, within_s: float = 60.0) -> byte
     return seen
 
 
-async def read_rest(line: Line, *, within_s: float = 60.0) -> bytes:
+async def read_rest(line: Line) -> bytes:
     """Read to the end."""
     pieces = []
-    async with asyncio.timeout(within_s):
+    async with asyncio.timeout(60):
         while (data := (await line.read())[1]) != b"":
             pieces.append(data)
     return b"".join(pieces)

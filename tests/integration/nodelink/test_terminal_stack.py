@@ -35,8 +35,8 @@ async def client() -> AsyncGenerator[aiohttp.ClientSession]:
         yield made
 
 
-async def draw_all(viewer: Viewer, count: int, *, within_s: float = 60) -> bytes:
-    async with asyncio.timeout(within_s):
+async def draw_all(viewer: Viewer, count: int) -> bytes:
+    async with asyncio.timeout(60):
         while len(viewer.output) < count:
             await viewer.draw()
     return bytes(viewer.output)
