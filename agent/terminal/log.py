@@ -9,8 +9,9 @@ import json
 import os
 import re
 import struct
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -188,13 +189,14 @@ class Log:
         return replace(self._kept(), modes=self.modes.copy())
 
     def flush(self) -> None:
-        """Write the marks that are still in memory."""
-        if self._unwritten and self._segments:
-            with suppress(OSError):
-                side = _side(self._folder, self._segments[-1].first)
-                self._marks_bytes += len(self._unwritten)
-                _write(side, self._unwritten)
-        self._unwritten.clear()
+        """Write the marks that are still in memory; those that find no room stay there."""
+        with suppress(OSError):
+            while self._unwritten and self._segments:
+                written = _write(_side(self._folder, self._segments[-1].first), self._unwritten)
+                self._marks_bytes += written
+                del self._unwritten[:written]
+        if len(self._unwritten) > MARKS_BYTES:
+            self._unwritten.clear()
 
     def _kept(self) -> Kept:
         segments, held = tuple(self._segments), bytes(self._held)
@@ -244,6 +246,7 @@ class Log:
 
     def _begin_segment(self) -> None:
         self.flush()
+        self._unwritten.clear()  # Marks of a segment have no place in another one.
         first = self.end - len(self._held)
         self._segments.append(Segment(first, 0))
         if len(self._segments) == 1:
@@ -285,13 +288,17 @@ class Log:
 
     def _recall(self) -> None:
         last = self._segments[-1]
-        self._marks_bytes = _cut_torn(_side(self._folder, last.first), last)
-        begin = last.first
+        side, begin = _side(self._folder, last.first), last.first
+        lost = _cut(side, last)
+        self._marks_bytes = side.stat().st_size if side.exists() else 0
         for mark in self._kept().marks(since=last.end):
             if isinstance(mark.what, Size):
                 self.size = mark.what
             elif isinstance(mark.what, Modes):
                 self.modes, begin = mark.what, mark.offset
+        for mark in lost:
+            if isinstance(mark.what, Size):
+                self.resize(mark.what)
         self._modes_at = begin
         while piece := self.read(begin, MODES_EVERY):
             self.modes.scan(begin, piece)
@@ -333,16 +340,17 @@ def _write(path: Path, data: bytes | bytearray) -> int:
         os.close(descriptor)
 
 
-def _cut_torn(side: Path, segment: Segment) -> int:
-    """Cut what a crash left half written at the end of the marks; return what is left."""
-    try:
+def _cut(side: Path, segment: Segment) -> Sequence[Mark]:
+    """Cut off what a crash left half written, and marks of bytes that it lost; return these."""
+    with suppress(OSError):
         raw = side.read_bytes()
-        whole = sum(_HEAD.size + _payload(raw, at) for at in _heads(raw, segment))
-        if whole < len(raw):
-            os.truncate(side, whole)
-    except OSError:
-        return 0
-    return whole
+        kept = sum(_HEAD.size + _payload(raw, at) for at in _heads(raw, segment))
+        endless = replace(segment, length=sys.maxsize)
+        lost = [mark for mark in _marks(raw, endless) if mark.offset > segment.end]
+        if kept < len(raw):
+            os.truncate(side, kept)
+        return lost
+    return ()
 
 
 def _payload(raw: bytes, at: int) -> int:
@@ -351,12 +359,13 @@ def _payload(raw: bytes, at: int) -> int:
 
 
 def _heads(raw: bytes, segment: Segment) -> Iterator[int]:
-    """Yield where the whole marks begin, up to the first that is not."""
+    """Yield where the whole marks of a segment begin, up to the first that is not."""
     at = 0
     while at + _HEAD.size <= len(raw):
         kind, offset, _, length = _HEAD.unpack_from(raw, at)
         is_whole = at + _HEAD.size + length <= len(raw)
-        if kind not in {b"t", b"s", b"m"} or not is_whole or offset < segment.first:
+        is_inside = segment.first <= offset <= segment.end
+        if kind not in {b"t", b"s", b"m"} or not is_whole or not is_inside:
             return
         yield at
         at += _HEAD.size + length
@@ -366,8 +375,6 @@ def _marks(raw: bytes, segment: Segment) -> Iterator[Mark]:
     for start in _heads(raw, segment):
         kind, offset, at, length = _HEAD.unpack_from(raw, start)
         payload = raw[start + _HEAD.size : start + _HEAD.size + length]
-        if offset > segment.end:
-            return
         with suppress(ValueError, KeyError, TypeError, struct.error, ViewError):
             if kind == b"t":
                 yield Mark(offset, at)

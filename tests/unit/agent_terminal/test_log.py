@@ -126,6 +126,22 @@ def test_a_leap_begins_the_log_anew(tmp_path: Path) -> None:
     assert (again.start, again.end, again.read(0, 99)) == (1000, 1005, b"")
 
 
+def test_a_size_that_was_noted_on_a_full_disk_is_known_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes | bytearray) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    log = Log(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_write", full)
+        log.resize(Size(9, 9))
+        log.append(0, b"x")
+    log.append(1, b"y")
+    log.flush()
+    assert Log(tmp_path).size == Size(9, 9)
+
+
 def test_a_disk_that_takes_nothing_loses_the_oldest_and_stops_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
