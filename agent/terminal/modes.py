@@ -23,6 +23,7 @@ _SEQUENCE = (
     rb"\x1b(?:"
     rb"\[(?P<mark>[?!>]?)(?P<numbers>[0-9;]{0,64})(?P<between> ?)(?P<end>[hlrpq])"
     rb"|\][02];(?P<title>[^\x07\x1b]*)(?:\x07|\x1b\\)"
+    rb"|\][^\x07\x1b]*(?:\x07|(?=\x1b))"
     rb"|(?P<set>[()])(?P<charset>[0-9A-Za-z])"
     rb"|(?P<single>[c=>])"
     rb")"
@@ -31,7 +32,7 @@ _OF_INTEREST = re.compile(_SEQUENCE)
 _OR_SHIFT = re.compile(_SEQUENCE + rb"|[\x0e\x0f]")
 """Three times slower to search, and hardly ever needed."""
 _UNFINISHED = re.compile(
-    rb"\x1b(?:\[[?!>]?[0-9;]{0,64} ?|\](?:[02](?:;[^\x07\x1b]*\x1b?)?)?|[()])?\Z"
+    rb"\x1b(?:\[[?!>]?[0-9;]{0,64} ?|\][^\x07\x1b]*\x1b?|[()])?\Z"
 )
 
 
@@ -73,9 +74,11 @@ class Modes:
         if self.pending:
             offset -= len(self.pending)
             data = self.pending + data
-        for found in (_OR_SHIFT if shifts else _OF_INTEREST).finditer(data):
+        pending = _unfinished(data)
+        end = len(data) - len(pending)  # A shift within a title is none.
+        for found in (_OR_SHIFT if shifts else _OF_INTEREST).finditer(data, 0, end):
             self._take(found, offset + found.start())
-        self.pending = _unfinished(data)
+        self.pending = pending
 
     def copy(self) -> "Modes":
         """Return modes that do not change with these."""
@@ -128,7 +131,7 @@ class Modes:
             self.charsets = "".join(charsets)
         elif found["single"]:
             self._take_single(found["single"])
-        else:
+        elif found["end"]:
             numbers = [min(int(each or b"0"), 9999) for each in found["numbers"].split(b";")]
             self._take_csi(found["mark"] + found["between"] + found["end"], numbers, offset)
 

@@ -94,7 +94,7 @@ class Grid(pyte.Screen):
         self._rest = ""
         self.waiting = b""
         """What was fed last and means nothing without its rest."""
-        self._last = " "
+        self._last = ""
         super().__init__(size.columns, size.rows)
 
     @property
@@ -110,7 +110,8 @@ class Grid(pyte.Screen):
             at = found.end()
             if (drawn := found["text"]) is not None:
                 self.draw(drawn)
-            elif (end := found["end"]) is not None:
+                continue
+            if (end := found["end"]) is not None:
                 self._csi(found["numbers"], found["between"], end)
             elif (control := found["control"]) is not None:
                 self._control(control)
@@ -118,6 +119,7 @@ class Grid(pyte.Screen):
                 self._escape(single)
             elif found["middle"] is not None:
                 self._escape_more(found["middle"], found["last"])
+            self._last = ""  # Only what was drawn just before is repeated, as xterm.js has it.
         self._rest = text[at:]
         self.waiting = self._unfinished(self.waiting + data)
 
@@ -355,7 +357,7 @@ class Grid(pyte.Screen):
                 self._private(number, is_on=what == "?h")
         elif what == "!p":
             self.margins = None
-            self.mode = {mo.DECAWM, mo.DECTCEM}
+            self.mode = {mo.DECAWM, mo.DECTCEM} | self.mode & {mo.LNM}
             self.cursor.attrs, self.saved = BLANK, None
             self._charsets, self._is_shifted = ["B", "B"], False
         elif what in {"?J", "?K"} and numbers[0] < 3:

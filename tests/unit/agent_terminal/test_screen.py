@@ -13,7 +13,7 @@ from typing import Any
 
 import pyte
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from agent.terminal.log import Log
@@ -27,6 +27,9 @@ QUERIES = re.compile(
     rb"\x1b\[[>=]?[0-9;]*c|\x1b\[\??[0-9;]*n|\x1b\[\?[0-9;]*\$p|\x1b\][0-9;]*\?|\x1bZ|\x1bP"
     rb"|\x1b\[(?:11|13|14|15|16|18|19|20|21)t|\x1b\[>[0-9]*q|\x05|\x1b\[\?u"
 )
+CANCEL = b"\x18"
+"""Draws nothing, but ends a character whose rest does not come."""
+REPEATS = re.compile(rb"\x1b\[[0-9;]*b")
 
 words = st.text(alphabet=st.sampled_from("ab xyz~─é漢字가🙂́‍️\u200b"), min_size=1, max_size=12).map(
     str.encode
@@ -159,13 +162,36 @@ def test_a_picture_and_what_follows_show_what_everything_shows(
     whole = b"".join(before)
     cuts = tuple(sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=4))))
     shown = picture(whole, cuts=cuts)
+    # A picture ends with a control; what repeats the character before it has none to repeat.
+    assume(not REPEATS.match(b"".join(after)))
     rest = whole[len(whole) - shown.unfinished :]
-    assert looks_of(fed(shown.data)) == looks_of(fed(whole[: len(whole) - shown.unfinished]))
+    known = whole[: len(whole) - shown.unfinished]
+    assert looks_of(fed(shown.data)) == looks_of(fed(known, CANCEL))
     follows = rest + b"".join(after)
     late, early = scanned(shown.data, follows), scanned(whole + b"".join(after))
     late.alternate_at, late.margins = early.alternate_at, early.margins
     assert late == early
     assert looks_of(fed(shown.data, follows)) == looks_of(fed(whole, b"".join(after)))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"\x1b#8", b"\x1b[A\x1b[3b"),
+        (b"x\x1b[m\x1b[3b", b""),
+        (b"\x1b[20h\x1b[!p", b"one\ntwo"),
+        (b"\x0e\x1b]2;half\x0f", b"\x1b[mx"),
+        (b"\x0e\x1b]11;half\x0f\x07", b"x"),
+        (b"\xe6\xbc\x1b[31", b"mx"),
+    ],
+    ids=["repeat", "after a control", "soft reset", "cut title", "colour", "half a character"],
+)
+def test_a_picture_of_what_was_once_wrong(before: bytes, after: bytes) -> None:
+    shown = picture(before)
+    rest = before[len(before) - shown.unfinished :]
+    assert looks_of(fed(shown.data, rest, after)) == looks_of(fed(before, after))
+    late, early = scanned(shown.data, rest, after), scanned(before, after)
+    assert (late.is_shifted, late.is_newline) == (early.is_shifted, early.is_newline)
 
 
 @settings(max_examples=200, deadline=None)
