@@ -21,13 +21,13 @@ from core.viewing import (
     INPUT_BYTES_MAX,
     ROWS_MAX,
     Beat,
+    Drawn,
     Exited,
     Fit,
     Input,
     Look,
     Output,
     Paint,
-    Seen,
     Size,
     View,
     ViewClosedError,
@@ -215,8 +215,8 @@ class _Attached:
         wait_s = RETRY_S_MIN
         while True:
             try:
-                async with self._looking() as view:
-                    return _status(await self._draw(view))
+                async with self._looking() as (view, drawn):
+                    return _status(await self._draw(view, drawn))
             except ViewClosedError as closed:
                 _judge(closed, is_first=self._seen is None)
             except OutsideError:
@@ -229,7 +229,7 @@ class _Attached:
             wait_s = min(2 * wait_s, RETRY_S_MAX)
 
     @asynccontextmanager
-    async def _looking(self) -> AsyncGenerator[View]:
+    async def _looking(self) -> AsyncGenerator[tuple[View, Drawn]]:
         """Open a view and serve its other tasks for the length of a `with` block."""
         try:
             async with (
@@ -238,11 +238,12 @@ class _Attached:
             ):
                 await view.send(encode(Look(_size(), self._seen)))
                 self._heard_s = _now_s()
+                drawn = Drawn(view, self._seen)
                 tasks = [
                     group.create_task(work)
-                    for work in (self._type(view), self._fit(view), self._beat(view))
+                    for work in (self._type(view), self._fit(view), self._beat(view), drawn.tell())
                 ]
-                yield view
+                yield view, drawn
                 for task in tasks:
                     task.cancel()
         except BaseExceptionGroup as errors:
@@ -253,7 +254,7 @@ class _Attached:
             self._has_typed.clear()
             self._listen()
 
-    async def _draw(self, view: View) -> int | None:
+    async def _draw(self, view: View, drawn: Drawn) -> int | None:
         while True:
             frame = decode(await view.receive())
             self._heard_s = _now_s()
@@ -261,18 +262,18 @@ class _Attached:
             match frame:
                 case Paint(offset, _, data):
                     await _write(CLEAN + data)
-                    await self._saw(view, offset)
+                    await self._drew(drawn, offset)
                 case Output(offset, data):
                     await _write(data)
-                    await self._saw(view, offset + len(data))
+                    await self._drew(drawn, offset + len(data))
                 case Exited(code):
                     return code
                 case _:
                     pass
 
-    async def _saw(self, view: View, offset: int) -> None:
+    async def _drew(self, drawn: Drawn, offset: int) -> None:
         self._seen = offset
-        await view.send(encode(Seen(offset)))
+        await drawn.up_to(offset)
 
     async def _fit(self, view: View) -> None:
         while True:

@@ -5,11 +5,13 @@ Offsets count the bytes that the terminal has written since it was opened. The v
 and says `Look`; the terminal answers with `Resized`, with `Paint` if the viewer has not seen what
 is still kept, with `Viewers`, and then with `Output`, in order, without a gap and without a repeat.
 
-A viewer says with `Seen` what it has drawn. The terminal sends at most a window ahead of that, and
-a shell that writes faster waits. A viewer that stops saying so holds nobody up: it is left behind
+A viewer says with `Seen` what it has drawn: at once after `SEEN_BYTES`, else within `SEEN_S`, so
+that a key costs no frame more. The terminal sends at most a window ahead of that, and a shell that
+writes faster waits. A viewer that stops saying so holds nobody up: it is left behind
 and gets a `Paint` when it says `Seen` again.
 """
 
+import asyncio
 import json
 import struct
 from dataclasses import dataclass
@@ -25,6 +27,9 @@ COLUMNS_MAX = 1000
 ROWS_MAX = 500
 BEAT_S = 10.0
 """How often a viewer says `Beat`; each is answered. Two missed ones end the stream."""
+
+SEEN_BYTES = 32 * 1024
+SEEN_S = 0.05
 
 CLOSE_UNREADABLE = 4400
 """Something that is no frame, is too large, or must not come from this side."""
@@ -326,3 +331,37 @@ class View(Protocol):
     async def close(self, code: int, reason: str) -> None:
         """Say why, and end it. Never raises."""
         ...
+
+
+class Drawn:
+    """Says `Seen` for a viewer: soon, and not for every key.
+
+    Args:
+        seen: What the viewer said in `Look`.
+    """
+
+    def __init__(self, view: View, seen: int | None) -> None:
+        self._view = view
+        self._offset = self._told = seen or 0
+        self._has_more = asyncio.Event()
+
+    async def up_to(self, offset: int) -> None:
+        """Take note of what was drawn, and tell of much at once. Raises `ViewClosedError`."""
+        self._offset = offset
+        if offset - self._told >= SEEN_BYTES:
+            await self._tell()
+        else:
+            self._has_more.set()
+
+    async def tell(self) -> None:
+        """Tell of the rest, until this is cancelled. Raises `ViewClosedError`."""
+        while True:
+            await self._has_more.wait()
+            await asyncio.sleep(SEEN_S)
+            await self._tell()
+
+    async def _tell(self) -> None:
+        self._has_more.clear()
+        if self._offset != self._told:
+            self._told = self._offset
+            await self._view.send(encode(Seen(self._offset)))

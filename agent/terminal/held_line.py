@@ -9,7 +9,6 @@ import hashlib
 import os
 import socket
 import stat
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,8 @@ FOLDER = "t"
 SENTENCE_BYTES_MAX = 500
 ANSWER_S_MAX = 10.0
 RECEIVE_BYTES = 2 * FRAME_BYTES
+STEPS_MAX = 16
+"""So often in a row there may be something to go on with before others get their turn."""
 OFFSET_MAX = 1 << 62
 
 
@@ -90,19 +91,20 @@ class _Connection:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._loop = asyncio.get_running_loop()
-        self._waiting: set[asyncio.Future[None]] = set()
         self._heard = bytearray()
-        self._is_closed = False
+        self._hearing: asyncio.Future[None] | None = None
+        self._saying: asyncio.Future[None] | None = None
+        self._steps = 0
+        self._is_over = self._is_closed = False
+        self._is_reading = False
 
     async def frame(self, bytes_max: int = FRAME_BYTES) -> tuple[bytes, int, bytes] | None:
         """Return tag, number and body of the next frame; None at the end.
 
-        Others get their turn between two frames: a holder may send very many small ones.
-
         Raises:
             LyingError: It is too long.
         """
-        await asyncio.sleep(0)
+        await self._step()
         while True:
             if len(self._heard) >= HEAD.size:
                 tag, number, size = HEAD.unpack_from(self._heard)
@@ -113,54 +115,64 @@ class _Connection:
                     body = bytes(memoryview(self._heard)[HEAD.size : end])
                     del self._heard[:end]
                     return tag, number, body
-            if not await self._receive():
+            if self._is_over or self._is_closed:
                 return None
+            self._read()
+            self._hearing = self._loop.create_future()
+            await self._hearing
 
-    async def _receive(self) -> bool:
-        # Also when bytes are there: one that is never short of them must not keep us for itself.
-        await asyncio.sleep(0)
-        while not self._is_closed:
-            try:
-                data = self._sock.recv(RECEIVE_BYTES)
-            except BlockingIOError:
-                await self._ready(self._loop.add_reader, self._loop.remove_reader)
-            except OSError:
-                break
-            else:
-                self._heard += data
-                return bool(data)
-        return False
+    async def _step(self) -> None:
+        """Leave others their turn now and then: a holder may never be short of small frames."""
+        self._steps += 1
+        if self._steps >= STEPS_MAX:
+            self._steps = 0
+            await asyncio.sleep(0)
+
+    def _read(self) -> None:
+        """Have what comes heard, until it is more than somebody takes."""
+        if not self._is_reading:
+            self._is_reading = True
+            self._loop.add_reader(self._sock.fileno(), self._hear)
+
+    def _hear(self) -> None:
+        if len(self._heard) >= RECEIVE_BYTES:
+            return self._rest()
+        try:
+            data = self._sock.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError:
+            data = b""
+        self._heard += data
+        if not data:
+            self._is_over = True
+            self._rest()
+        _wake(self._hearing)
+        return None
+
+    def _rest(self) -> None:
+        self._is_reading = False
+        self._loop.remove_reader(self._sock.fileno())
 
     async def send(self, data: bytes) -> None:
-        """Send all; what nobody will read any more is dropped."""
+        """Send all; what nobody will read any more is dropped. Called by one at a time."""
         rest = memoryview(data)
         while rest and not self._is_closed:
             try:
                 rest = rest[self._sock.send(rest) :]
             except BlockingIOError:
-                await self._ready(self._loop.add_writer, self._loop.remove_writer)
+                await self._has_room()
             except OSError:
                 return
 
-    async def _ready(
-        self,
-        add: Callable[[int, Callable[[], None]], None],
-        remove: Callable[[int], object],
-    ) -> None:
-        waiting: asyncio.Future[None] = self._loop.create_future()
-
-        def wake() -> None:
-            if not waiting.done():
-                waiting.set_result(None)
-
-        self._waiting.add(waiting)
-        add(self._sock.fileno(), wake)
+    async def _has_room(self) -> None:
+        self._saying = self._loop.create_future()
+        self._loop.add_writer(self._sock.fileno(), _wake, self._saying)
         try:
-            await waiting
+            await self._saying
         finally:
-            self._waiting.discard(waiting)
             if not self._is_closed:
-                remove(self._sock.fileno())
+                self._loop.remove_writer(self._sock.fileno())
 
     def close(self) -> None:
         """Close it; who waits goes on and finds the end."""
@@ -170,9 +182,13 @@ class _Connection:
         self._loop.remove_reader(self._sock.fileno())
         self._loop.remove_writer(self._sock.fileno())
         self._sock.close()
-        for waiting in self._waiting:
-            if not waiting.done():
-                waiting.set_result(None)
+        _wake(self._hearing)
+        _wake(self._saying)
+
+
+def _wake(waiting: "asyncio.Future[None] | None") -> None:
+    if waiting is not None and not waiting.done():
+        waiting.set_result(None)
 
 
 async def _ask(

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 from agent.terminal.modes import Modes
@@ -24,6 +25,8 @@ BYTES_MAX = 16 * 2**20
 SEGMENT_BYTES = 2**20
 MARKS_BYTES = 256 * 1024
 """A segment is full when its marks are, too: somebody who types makes more marks than bytes."""
+NEWEST_BYTES_MAX = 1024
+"""What came last, if it is no more, is not read back from the disk: the echo of a key."""
 HELD_BYTES_MAX = 256 * 1024
 """Kept in memory when the disk takes nothing at all."""
 MODES_EVERY = 64 * 1024
@@ -147,6 +150,7 @@ class Log:
         self._now = now
         self._segments = _segments(folder)
         self._held = bytearray()
+        self._newest = b""
         self._unwritten = bytearray()
         self._marked_at = 0.0
         self._marks_bytes = 0
@@ -174,7 +178,12 @@ class Log:
 
     def read(self, offset: int, count: int) -> bytes:
         """Return up to `count` bytes from `offset` on; nothing outside of `start` to `end`."""
-        return self._kept().read(offset, count) if self.start <= offset < self.end else b""
+        if not self.start <= offset < self.end:
+            return b""
+        at = offset - (self.end - len(self._newest))
+        if at >= 0:
+            return self._newest[at : at + count]
+        return self._kept().read(offset, count)
 
     def resize(self, size: Size) -> None:
         """Note the size that the terminal has from here on."""
@@ -217,6 +226,7 @@ class Log:
         self.modes.scan(self.end, data)
         self._held += data
         self.end += len(data)
+        self._newest = data if len(data) <= NEWEST_BYTES_MAX else b""
         self._put()
         if self.end - self._modes_at >= MODES_EVERY:
             self._mark_modes()
@@ -260,6 +270,7 @@ class Log:
         while self._segments:
             self._drop_oldest()
         self._held.clear()
+        self._newest = b""
         self.start = self.end = offset
         self.modes.pending = b""
 
@@ -305,6 +316,7 @@ class Log:
             begin += len(piece)
 
 
+@lru_cache(maxsize=1024)
 def _file(folder: Path, first: int) -> Path:
     return folder / f"{first:020d}.out"
 

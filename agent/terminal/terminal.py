@@ -158,7 +158,7 @@ class Terminal:
             if self._active is None and writes:
                 self._activate(watcher)
             self._tell_viewers()
-            await _first(watcher.listen(), watcher.send())
+            await _first(watcher.listen(), watcher.send(), watcher.expire())
         except ViewClosedError as closed:
             await view.close(closed.code, closed.reason)
         finally:

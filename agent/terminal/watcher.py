@@ -69,6 +69,7 @@ class Watcher:
         self._held_since: float | None = None
         self._woken = asyncio.Event()
         self._beats = 0
+        self._listens_since = float("inf")
         self._owes_size = self._owes_viewers = True
         self._has_told_end = False
 
@@ -105,7 +106,11 @@ class Watcher:
         Raises:
             ViewClosedError: It ended, or said something else.
         """
-        frame = await self._hear()
+        try:
+            async with asyncio.timeout(2 * BEAT_S):
+                frame = await self._hear()
+        except TimeoutError:
+            raise _silent() from None
         if not isinstance(frame, Look):
             raise ViewClosedError(CLOSE_UNREADABLE, "a viewer says first what fits on its screen")
         self.size = frame.size
@@ -116,7 +121,7 @@ class Watcher:
         is_known = seen is not None and output.start <= seen <= output.end + ahead
         self._sent = seen if is_known else None
         self.seen = seen if is_known and seen is not None else output.end
-        self.moved_at = asyncio.get_running_loop().time()
+        self.moved_at = _now_s()
 
     async def listen(self) -> None:
         """Take what the viewer says, until it ends.
@@ -140,13 +145,24 @@ class Watcher:
                     what = "may only look" if isinstance(other, Input) else "does not say that"
                     raise ViewClosedError(CLOSE_UNREADABLE, f"this viewer {what}")
 
+    async def expire(self) -> None:
+        """Wait until nothing was heard for two beats. One task for it: a key must not cost a timer.
+
+        Raises:
+            ViewClosedError: That is so.
+        """
+        while True:
+            left_s = self._listens_since + 2 * BEAT_S - _now_s()
+            if left_s <= 0:
+                raise _silent()
+            await asyncio.sleep(min(left_s, 2 * BEAT_S))
+
     async def _hear(self) -> object:
+        self._listens_since = _now_s()
+        message = await self._view.receive()
+        self._listens_since = float("inf")
         try:
-            async with asyncio.timeout(2 * BEAT_S):
-                message = await self._view.receive()
             return decode(message)
-        except TimeoutError:
-            raise ViewClosedError(CLOSE_SILENT, "silent for two beats") from None
         except ViewError as error:
             reason = str(error).encode()[:REASON_BYTES_MAX].decode(errors="ignore")
             raise ViewClosedError(CLOSE_UNREADABLE, reason) from error
@@ -154,7 +170,7 @@ class Watcher:
     def _take_seen(self, offset: int) -> None:
         if self._sent is None or not self.seen < offset <= self._sent:
             return
-        now = asyncio.get_running_loop().time()
+        now = _now_s()
         self.seen, self.moved_at = offset, now
         if self._probe is not None and offset >= self._probe[0]:
             self._rtt_s = min(self._rtt_s, now - self._probe[1])
@@ -178,7 +194,9 @@ class Watcher:
                 raise self._terminal.missing()
             await self._send_signs()
             wait_s = await self._send_output()
-            if wait_s != 0:
+            if wait_s is None:
+                await self._woken.wait()
+            elif wait_s:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
                         await self._woken.wait()
@@ -200,7 +218,7 @@ class Watcher:
     async def _paint(self) -> None:
         end, size, picture = await self._terminal.picture()
         offset = end - picture.unfinished
-        self.seen, self.moved_at = offset, asyncio.get_running_loop().time()
+        self.seen, self.moved_at = offset, _now_s()
         self._sent, self._held_since = offset, None
         await self._view.send(encode(Paint(offset, size, picture.data)))
 
@@ -234,7 +252,7 @@ class Watcher:
         """Return how long to wait for the rest of a character; None for the viewer's sake."""
         if not is_last:
             return None
-        now = asyncio.get_running_loop().time()
+        now = _now_s()
         if self._held_since is None:
             self._held_since = now
         if self._terminal.end is not None:
@@ -245,8 +263,16 @@ class Watcher:
         self._held_since = None
         self._sent = offset + len(data)
         if self._probe is None:
-            self._probe = (self._sent, asyncio.get_running_loop().time())
+            self._probe = (self._sent, _now_s())
         await self._view.send(encode(Output(offset, data)))
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _silent() -> ViewClosedError:
+    return ViewClosedError(CLOSE_SILENT, "silent for two beats")
 
 
 def _cut(data: bytes) -> int:

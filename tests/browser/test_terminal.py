@@ -124,6 +124,14 @@ async def test_the_first_visit_opens_a_shell_that_answers(opened: Open, site: Si
     assert len(site.commands.terminals_of) == 1
 
 
+async def test_what_was_drawn_is_said_up_to_the_last_key(opened: Open, site: Site) -> None:
+    page = await opened()
+    await ready(page)
+    await run(page, "echo one two")
+    await shows(page, "one two")
+    await until(lambda: [view.seen for view in the(site).views] == [the(site).end])
+
+
 async def test_a_refresh_shows_the_same_screen_and_opens_nothing(opened: Open, site: Site) -> None:
     page = await opened()
     await ready(page)

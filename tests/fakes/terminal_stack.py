@@ -1,15 +1,16 @@
 """Terminals from a viewer's WebSocket to a PTY: every real part, on loopback, in two processes.
 
 One process is the control plane (web server, node link), the other a node (link, streams, logs,
-holders). What is left out is who may look, and the container: the shells run on this machine.
+holders). What is left out is who may look and, if the plan says so, containers.
 """
 
 import asyncio
 import multiprocessing
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -33,12 +34,12 @@ from core.viewing import (
     BEAT_S,
     FRAME_BYTES_MAX,
     Beat,
+    Drawn,
     Exited,
     Input,
     Look,
     Output,
     Paint,
-    Seen,
     Size,
     View,
     ViewClosedError,
@@ -51,6 +52,7 @@ from tests.fakes.local_lines import LocalLines
 from tests.fakes.node_link import NODE, ClientView
 from tests.fakes.serving import until
 from tests.fakes.terminal_node import WORKSPACE, Life, an_order
+from tests.fakes.terminals import container_bench
 
 HOLDER_TERMINALS = 50
 """Terminals behind one holder, which is one container's."""
@@ -64,10 +66,12 @@ class Plan:
     Attributes:
         programs: A shell script by the letter that a terminal's id has after `t-`.
         has_acks: Whether the node waits for what viewers have drawn.
+        in_containers: Whether the programs run in containers, else on this machine.
     """
 
     programs: Mapping[str, str]
     has_acks: bool = True
+    in_containers: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +205,7 @@ async def _node(pipe: Connection, plan: Plan, url: str, token: str, folder: Path
         for task in tasks:
             task.cancel()
     await spool.close()
-    node.end()
+    await node.end()
 
 
 class _Node:
@@ -212,7 +216,7 @@ class _Node:
         self.folder = folder
         self.has_begun = asyncio.Event()
         self._lives: list[Life] = []
-        self._lines: list[LocalLines] = []
+        self._open = AsyncExitStack()
         self._of: dict[TerminalId, Life] = {}
         self._group: asyncio.TaskGroup | None = None
         self._opening = asyncio.Lock()
@@ -239,20 +243,33 @@ class _Node:
 
     async def _begun(self) -> Life:
         assert self._group is not None
-        lines = LocalLines()
-        self._lines.append(lines)
         folder = self.folder / f"node-{len(self._lives)}"
         folder.mkdir()
         spool = Spool(folder / "spool.db")
         await spool.open()
-        life = Life(folder, lines, spool, lines.run_dir)
+        life = await self._place(folder, spool)
         self._group.create_task(life.terminals.run())
         await life.terminals.has_adopted.wait()
         return life
 
-    def end(self) -> None:
-        for lines in self._lines:
-            lines.end()
+    async def _place(self, folder: Path, spool: Spool) -> Life:
+        if not self.plan.in_containers:
+            lines = LocalLines()
+            self._open.callback(lines.end)
+            return Life(folder, lines, spool, lines.run_dir)
+        making = container_bench(folder, has_python=True)
+        bench = await self._open.enter_async_context(making)
+        life = Life(folder, bench.lines, spool, bench.run_dir)
+        life.changes = {
+            "container": bench.container,
+            "user": bench.user,
+            "folder": bench.home,
+            "env": {"PATH": os.defpath, "HOME": bench.home},
+        }
+        return life
+
+    async def end(self) -> None:
+        await self._open.aclose()
 
 
 # A viewer
@@ -270,6 +287,7 @@ class Viewer:
         self, view: View, *, bytes_s: float = float("inf"), seen: int | None = None
     ) -> None:
         self.view = view
+        self.drawn = Drawn(view, seen)
         self.at = seen
         self.output = bytearray()
         self.paints = 0
@@ -288,6 +306,11 @@ class Viewer:
                 await asyncio.sleep(BEAT_S)
                 await self.view.send(encode(Beat()))
 
+    async def tell(self) -> None:
+        """Say what was drawn."""
+        with suppress(ViewClosedError):
+            await self.drawn.tell()
+
     async def type(self, data: bytes) -> None:
         await self.view.send(encode(Input(data)))
 
@@ -297,7 +320,7 @@ class Viewer:
         match frame:
             case Paint(offset, _, data):
                 self.at, self.paints = offset, self.paints + 1
-                await self.view.send(encode(Seen(offset)))
+                await self.drawn.up_to(offset)
                 return data
             case Output(offset, data):
                 assert offset == self.at, f"{offset} instead of {self.at}"
@@ -305,7 +328,7 @@ class Viewer:
                     await asyncio.sleep(len(data) / self._bytes_s)
                 self.at = offset + len(data)
                 self.output += data
-                await self.view.send(encode(Seen(self.at)))
+                await self.drawn.up_to(self.at)
                 return data
             case Exited(code):
                 self.code, self.has_ended = code, True
@@ -334,8 +357,9 @@ async def viewing(
         viewer = Viewer(ClientView(socket), seen=seen, bytes_s=bytes_s)
         await viewer.begin()
         async with asyncio.TaskGroup() as group:
-            beating = group.create_task(viewer.beat())
+            tasks = [group.create_task(viewer.beat()), group.create_task(viewer.tell())]
             try:
                 yield viewer
             finally:
-                beating.cancel()
+                for task in tasks:
+                    task.cancel()

@@ -5,7 +5,7 @@ import { SearchAddon } from "./xterm/addon-search.mjs";
 import { UnicodeGraphemesAddon } from "./xterm/addon-unicode-graphemes.mjs";
 import { WebLinksAddon } from "./xterm/addon-web-links.mjs";
 import { Terminal } from "./xterm/xterm.mjs";
-import { INPUT_BYTES_MAX, fit, input, raw, seen, utf8 } from "./frames.js";
+import { INPUT_BYTES_MAX, SEEN_BYTES, SEEN_MS, fit, input, raw, seen, utf8 } from "./frames.js";
 import { Line } from "./line.js";
 import { answerOnlyIf } from "./queries.js";
 import { theme } from "./theme.js";
@@ -36,6 +36,7 @@ export class Screen {
     /** @type {import("./frames.js").Frame[]} */ this.queue = [];
     /** @type {number | null} */ this.taken = null;
     /** @type {number | null | undefined} */ this.exitCode = undefined;
+    this.drawn = this.said = 0;
     this.isDrawing = false;
     this.isPainting = false;
     this.term = this.makeTerminal();
@@ -198,7 +199,7 @@ export class Screen {
 
   /** Several pieces that wait are drawn at once. @param {Uint8Array} data @param {number} end */
   async write(data, end) {
-    const drawn = (/** @type {number} */ offset) => () => this.line.send(seen(offset));
+    const drawn = (/** @type {number} */ offset) => () => this.drew(offset);
     let last = end;
     if (!this.isPainting) {
       for (let next = this.queue[0]; next?.kind === "output"; next = this.queue[0]) {
@@ -209,6 +210,19 @@ export class Screen {
       }
     }
     await new Promise((resolve) => this.term.write(data, () => resolve(drawn(last)())));
+  }
+
+  /** What is drawn is said at once after much, else soon: a key costs no message more. @param {number} offset */
+  drew(offset) {
+    this.drawn = offset;
+    if (offset - this.said >= SEEN_BYTES) this.say();
+    else this.saying ||= window.setTimeout(() => this.say(), SEEN_MS);
+  }
+
+  say() {
+    clearTimeout(this.saying);
+    this.saying = 0;
+    if (this.line.send(seen(this.drawn))) this.said = this.drawn;
   }
 
   /** @param {number | null} code */

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import NodeError
-from agent.terminal.held_line import AwayError, Door, HeldLine
+from agent.terminal.held_line import STEPS_MAX, AwayError, Door, HeldLine
 from agent.terminal.holder import EXITED_MAX, FRAME_BYTES, HEAD, TERMINALS_MAX
 from agent.terminal.line import Line, Shell
 from core.viewing import Size
@@ -265,6 +265,27 @@ async def test_a_liar_that_never_stops_lets_others_have_their_turn(bench: Bench)
         assert line is not None
         assert await line.read() == (0, b"x")
         assert (await line.read())[1] == b""
+
+
+async def test_many_small_frames_leave_others_their_turn(bench: Bench) -> None:
+    count, turns = 1000, 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    said = b"".join(HEAD.pack(b"O", at, 1) + b"x" for at in range(count))
+    async with liar(bench, ACCEPTED, said) as shell, asyncio.TaskGroup() as group:
+        line = await bench.find(shell, after=0)
+        assert line is not None
+        await line.read()  # The others are there now.
+        other = group.create_task(take_turns())
+        for at in range(1, count):
+            assert await line.read() == (at, b"x")
+        other.cancel()
+    assert turns >= count // STEPS_MAX - 1
 
 
 async def test_one_that_says_nothing_does_not_hold_an_opening_up(
