@@ -17,6 +17,7 @@ from tests.fakes.clock import FakeClock
 
 settings.register_profile(
     "fast",
+    derandomize=True,
     max_examples=20,
     stateful_step_count=25,
     deadline=None,
