@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
@@ -31,7 +30,8 @@ from agent.streams import Views
 from core.ids import NodeId, WorkspaceId
 from core.viewing import View
 from core.wire import ConnectPort, Pipe, ViewTerminal
-from tests.bench.row import ROUNDS, NotRun, Row
+from tests.bench import peers
+from tests.bench.row import ROUNDS, Row
 from tests.fakes.commands import FakeCommands, FakeSignIn, a_person
 from tests.fakes.node_link import attached, control_plane
 from tests.fakes.previews import FakePreviews
@@ -41,22 +41,6 @@ from tests.fakes.web import serving
 PAGES, BARE, BULK_BYTES, WORK_S = 40, 200, 50_000_000, 0.005
 NODE, SPACE = NodeId("node-0000aaaa"), WorkspaceId("wbench00")
 PAGE, PIECE = b"x" * 16384, b"0123456789abcdef" * 4096
-CONFIG = """
-worker_processes 1; daemon off; pid {folder}/pid; error_log {folder}/error;
-events {{ worker_connections 256; }}
-http {{
-  access_log off; client_body_temp_path {folder}; proxy_temp_path {folder};
-  fastcgi_temp_path {folder}; uwsgi_temp_path {folder}; scgi_temp_path {folder};
-  upstream app {{ server 127.0.0.1:{app}; keepalive 8; }}
-  server {{
-    listen 127.0.0.1:{port};
-    location / {{
-      proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection "";
-      proxy_buffering off;
-    }}
-  }}
-}}
-"""
 Told = Connection
 Part = Callable[[Told], Coroutine[None, None, None]]
 
@@ -143,7 +127,8 @@ async def _node(tell: Told) -> None:
 
 def _run(what: Part, tell: Told) -> None:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    uvloop.run(what(tell))
+    run = asyncio.run if what is _node else uvloop.run
+    run(what(tell))
 
 
 @contextmanager
@@ -157,22 +142,6 @@ def _process(what: Part) -> Iterator[Connection]:
     finally:
         process.terminate()
         process.join()
-
-
-@contextmanager
-def _nginx(folder: Path, app: int) -> Iterator[int]:
-    program = shutil.which("nginx") or "/usr/sbin/nginx"
-    if not Path(program).is_file():
-        raise NotRun("nginx; apt-get install nginx-light")
-    port = free_port()
-    config = folder / "nginx.conf"
-    config.write_text(CONFIG.format(folder=folder, app=app, port=port))
-    process = subprocess.Popen([program, "-c", str(config)])
-    try:
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +184,7 @@ def main() -> Sequence[Row]:
             assert plane.recv() == "up"
             host = f"ws-{SPACE}--{app_port}.localhost:{port}"
             ours = Side(port, {"Host": host, "Cookie": f"samovar-preview={cookie}"})
-            with _nginx(folder, app_port) as nginx:
+            with peers.nginx(app_port) as nginx:
                 sides = (ours, Side(app_port, {}), Side(nginx, {}))
                 rounds = [[asyncio.run(_measured(side)) for side in sides] for _ in range(ROUNDS)]
     finally:

@@ -1,4 +1,4 @@
-"""terminado on a free port, which it prints: `PYTHON terminado_server.py SCRIPT`.
+"""terminado on a free port, which it prints: `PYTHON terminado_server.py WORD …`, a command.
 
 Run by a Python that has terminado, not by ours.
 """
@@ -11,7 +11,7 @@ from terminado import TermSocket, UniqueTermManager
 
 
 async def main() -> None:
-    manager = UniqueTermManager(shell_command=["sh", "-c", sys.argv[1]], max_terminals=1000)
+    manager = UniqueTermManager(shell_command=sys.argv[1:], max_terminals=1000)
     app = tornado.web.Application([(r"/shell", TermSocket, {"term_manager": manager})])
     server = app.listen(0, "127.0.0.1")
     (listener,) = server._sockets.values()
