@@ -187,7 +187,6 @@ async def test_w7_g6_whoever_dies_a_person_goes_on_in_a_terminal_and_gives_it_ba
     assert last.count("Typed here") == last.count("Also this") == 1, "none twice"
 
 
-@pytest.mark.long
 async def test_w11_neither_an_interrupt_nor_a_container_that_dies_loses_what_was_said(
     samovar: Served, screen: Screen, tmp_path: Path
 ) -> None:
