@@ -22,16 +22,15 @@ PENDING_BYTES_MAX = 4096
 _SEQUENCE = (
     rb"\x1b(?:"
     rb"\[(?P<mark>[?!>]?)(?P<numbers>[0-9;]{0,64})(?P<between> ?)(?P<end>[hlrpq])"
-    rb"|\][02];(?P<title>[^\x07\x1b]*)(?:\x07|\x1b\\)"
-    rb"|\][^\x07\x1b]*(?:\x07|(?=\x1b))"
+    rb"|\][02];(?P<title>[^\x07\x18\x1a\x1b]*+)(?:\x07|\x1b\\)"
     rb"|(?P<set>[()])(?P<charset>[0-9A-Za-z])"
     rb"|(?P<single>[c=>])"
     rb")"
 )
 _OF_INTEREST = re.compile(_SEQUENCE)
-_OR_SHIFT = re.compile(_SEQUENCE + rb"|[\x0e\x0f]")
-"""Three times slower to search, and hardly ever needed."""
-_UNFINISHED = re.compile(rb"\x1b(?:\[[?!>]?[0-9;]{0,64} ?|\][^\x07\x1b]*\x1b?|[()])?\Z")
+_OR_SHIFT = re.compile(_SEQUENCE + rb"|\x1b\][^\x07\x18\x1a\x1b]*+|[\x0e\x0f]")
+"""Three times slower to search, and hardly ever needed. A shift within an OSC is none."""
+_UNFINISHED = re.compile(rb"\x1b(?:\[[?!>]?[0-9;]{0,64} ?|\][^\x07\x18\x1a\x1b]*+\x1b?|[()])?\Z")
 
 
 @dataclass(slots=True)
@@ -73,7 +72,7 @@ class Modes:
             offset -= len(self.pending)
             data = self.pending + data
         pending = _unfinished(data)
-        end = len(data) - len(pending)  # A shift within a title is none.
+        end = len(data) - len(pending)  # What is pending is looked at once it is whole.
         for found in (_OR_SHIFT if shifts else _OF_INTEREST).finditer(data, 0, end):
             self._take(found, offset + found.start())
         self.pending = pending
@@ -158,7 +157,8 @@ class Modes:
             case b" q":
                 self.cursor = numbers[0] if numbers[0] <= 6 else 0
             case b"!p":
-                self.private = (self.private - {1, 5, 6}) | {7, 25}
+                self.private = (self.private - {1, 5, 6, 45, 1004, 2004}) | {7, 25}
+                self.cursor = 0
                 self.is_inserting = self.has_keypad = self.is_shifted = False
                 self.margins, self.charsets = (0, 0), "BB"
 
@@ -173,7 +173,7 @@ class Modes:
 
 
 def _unfinished(data: bytes) -> bytes:
-    """Return the sequence at the end whose rest has not come; a title's end may be cut in two."""
+    """Return the sequence at the end whose rest has not come; an OSC's end may be cut in two."""
     first = max(0, len(data) - PENDING_BYTES_MAX)
     last = data.rfind(b"\x1b", first)
     for start in (data.rfind(b"\x1b", first, max(last, first)), last):

@@ -95,6 +95,7 @@ class Grid(pyte.Screen):
         self.waiting = b""
         """What was fed last and means nothing without its rest."""
         self._last = ""
+        """What REP repeats; empty for nothing."""
         super().__init__(size.columns, size.rows)
 
     @property
@@ -119,7 +120,8 @@ class Grid(pyte.Screen):
                 self._escape(single)
             elif found["middle"] is not None:
                 self._escape_more(found["middle"], found["last"])
-            self._last = ""  # Only what was drawn just before is repeated, as xterm.js has it.
+            if found["control"] != "\x7f":  # Only what was drawn just before is repeated.
+                self._last = ""
         self._rest = text[at:]
         self.waiting = self._unfinished(self.waiting + data)
 
@@ -172,6 +174,7 @@ class Grid(pyte.Screen):
             width = 1 if " " <= char < "\x7f" else _width(char)
             if width == 0:
                 self._combine(char)
+                self._last += char if 0 < len(self._last) < CLUSTER_CHARACTERS_MAX else ""
             if width <= 0 or width > columns:
                 continue
             if cursor.x + width > columns:
@@ -669,7 +672,7 @@ def _modes(modes: Modes) -> Iterable[str]:
             yield f"\x1b{slot}{charset}"
     yield "\x0e" if modes.is_shifted else ""
     yield "\x1b[4h" if modes.is_inserting else ""
-    yield "\x1b[20h" if modes.is_newline else ""
+    yield "\x1b[20h" if modes.is_newline else "\x1b[20l"  # xterm.js keeps it over a reset.
     yield "\x1b=" if modes.has_keypad else ""
     yield f"\x1b[{modes.cursor} q" if modes.cursor else ""
     yield f"\x1b]2;{modes.title}\x1b\\" if modes.title else ""

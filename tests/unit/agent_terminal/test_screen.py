@@ -182,9 +182,24 @@ def test_a_picture_and_what_follows_show_what_everything_shows(
         (b"\x1b[20h\x1b[!p", b"one\ntwo"),
         (b"\x0e\x1b]2;half\x0f", b"\x1b[mx"),
         (b"\x0e\x1b]11;half\x0f\x07", b"x"),
+        (b"\x1b]8;a\x18\x0eb", b"c"),
+        (b"\x1b]0;a\x18\x0eb\x07", b"c"),
+        (b"e\xcc\x81\x1b[2b", b""),
+        (b"a\x7f\x1b[3b", b""),
         (b"\xe6\xbc\x1b[31", b"mx"),
     ],
-    ids=["repeat", "after a control", "soft reset", "cut title", "colour", "half a character"],
+    ids=[
+        "repeat",
+        "after a control",
+        "soft reset",
+        "cut title",
+        "colour",
+        "cancelled",
+        "cancelled title",
+        "cluster",
+        "delete",
+        "half",
+    ],
 )
 def test_a_picture_of_what_was_once_wrong(before: bytes, after: bytes) -> None:
     shown = picture(before)
@@ -344,3 +359,12 @@ def test_real_programs_look_the_same_in_a_picture(program: str) -> None:
         drawn = whole[: end - shown.unfinished]
         assert looks_of(fed(shown.data, size=size)) == looks_of(fed(drawn, size=size))
         assert not QUERIES.search(shown.data)
+
+
+@pytest.mark.parametrize(
+    "first", [b"\x1b]8;a\x0eb\x1b[", b"\x1b]0;a\x0eb\x1b(", b"\x1b]8;a\x0eb\x1b"]
+)
+def test_a_shift_in_what_a_cut_left_open_is_none(first: bytes) -> None:
+    rest = {b"[": b"0mx", b"(": b"Bx"}.get(first[-1:], b"\\x")
+    assert scanned(first, rest) == scanned(first + rest)
+    assert not scanned(first, rest).is_shifted
