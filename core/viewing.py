@@ -1,4 +1,4 @@
-"""Frames between a viewer and a terminal; the control plane passes them on untouched.
+"""Between a viewer and a terminal: frames, which the control plane passes on untouched.
 
 One frame is one binary WebSocket message: a tag byte, numbers in network order, then bytes.
 Offsets count the bytes that the terminal has written since it was opened. The viewer speaks first
@@ -6,9 +6,9 @@ and says `Look`; the terminal answers with `Resized`, with `Paint` if the viewer
 is still kept, with `Viewers`, and then with `Output`, in order, without a gap and without a repeat.
 
 A viewer says with `Seen` what it has drawn: at once after `SEEN_BYTES`, else within `SEEN_S`, so
-that a key costs no frame more. The terminal sends at most a window ahead of that, and a shell that
-writes faster waits. A viewer that stops saying so holds nobody up: it is left behind
-and gets a `Paint` when it says `Seen` again.
+that a key's echo is not followed by a frame of its own. The terminal sends at most a window ahead
+of that, and a shell that writes faster waits. A viewer that stops saying so holds nobody up: it is
+left behind and gets a `Paint` when it says `Seen` again.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ BEAT_S = 10.0
 """How often a viewer says `Beat`; each is answered. Two missed ones end the stream."""
 
 SEEN_BYTES = 32 * 1024
-SEEN_S = 0.05
+SEEN_S = 0.5
 
 CLOSE_UNREADABLE = 4400
 """Something that is no frame, is too large, or must not come from this side."""

@@ -86,7 +86,7 @@ class Door:
 
 
 class _Connection:
-    """A connection to a holder. Cancelled calls lose no byte."""
+    """A connection to a holder. One frame is read, and one piece sent, at a time."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -99,7 +99,7 @@ class _Connection:
         self._is_reading = False
 
     async def frame(self, bytes_max: int = FRAME_BYTES) -> tuple[bytes, int, bytes] | None:
-        """Return tag, number and body of the next frame; None at the end.
+        """Return tag, number and body of the next frame; None at the end. Cancelled, it loses none.
 
         Raises:
             LyingError: It is too long.
@@ -117,7 +117,8 @@ class _Connection:
                     return tag, number, body
             if self._is_over or self._is_closed:
                 return None
-            self._read()
+            self._resume()
+            self._steps = 0
             self._hearing = self._loop.create_future()
             await self._hearing
 
@@ -128,7 +129,7 @@ class _Connection:
             self._steps = 0
             await asyncio.sleep(0)
 
-    def _read(self) -> None:
+    def _resume(self) -> None:
         """Have what comes heard, until it is more than somebody takes."""
         if not self._is_reading:
             self._is_reading = True
@@ -136,26 +137,26 @@ class _Connection:
 
     def _hear(self) -> None:
         if len(self._heard) >= RECEIVE_BYTES:
-            return self._rest()
+            self._pause()
+            return
         try:
             data = self._sock.recv(RECEIVE_BYTES)
         except BlockingIOError:
-            return None
+            return
         except OSError:
             data = b""
         self._heard += data
         if not data:
             self._is_over = True
-            self._rest()
+            self._pause()
         _wake(self._hearing)
-        return None
 
-    def _rest(self) -> None:
+    def _pause(self) -> None:
         self._is_reading = False
         self._loop.remove_reader(self._sock.fileno())
 
     async def send(self, data: bytes) -> None:
-        """Send all; what nobody will read any more is dropped. Called by one at a time."""
+        """Send all; what nobody will read any more is dropped."""
         rest = memoryview(data)
         while rest and not self._is_closed:
             try:

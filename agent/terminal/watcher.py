@@ -13,6 +13,7 @@ from core.viewing import (
     CLOSE_SILENT,
     CLOSE_UNREADABLE,
     OUTPUT_BYTES_MAX,
+    SEEN_BYTES,
     Beat,
     Exited,
     Fit,
@@ -262,7 +263,7 @@ class Watcher:
     async def _send_piece(self, offset: int, data: bytes) -> None:
         self._held_since = None
         self._sent = offset + len(data)
-        if self._probe is None:
+        if self._probe is None and len(data) >= SEEN_BYTES:  # What is less is told of later.
             self._probe = (self._sent, _now_s())
         await self._view.send(encode(Output(offset, data)))
 

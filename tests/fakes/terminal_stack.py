@@ -176,36 +176,38 @@ async def _node(pipe: Connection, plan: Plan, url: str, token: str, folder: Path
     node = _Node(plan, folder)
     spool = Spool(folder / "spool.db")
     await spool.open()
-    async with dialling() as client, asyncio.TaskGroup() as group:
-        views = Views(client, url, lambda: token, node.look)
+    try:
+        async with dialling() as client, asyncio.TaskGroup() as group:
+            views = Views(client, url, lambda: token, node.look)
 
-        async def serve(wanted: OpenStream | ViewTerminal) -> None:
-            assert isinstance(wanted, ViewTerminal)
-            await views.serve(wanted)
+            async def serve(wanted: OpenStream | ViewTerminal) -> None:
+                assert isinstance(wanted, ViewTerminal)
+                await views.serve(wanted)
 
-        link = Link(
-            dial=lambda: dial_link(client, url, token),
-            spool=spool,
-            hello=lambda: Hello(
-                protocol=PROTOCOL,
-                node=NODE,
-                version="1",
-                spool=spool.name,
-                received=spool.received,
-                cpus=2.0,
-                memory_mb=4096,
-            ),
-            status=lambda: NodeStatus(load=0.1, memory_free_mb=1, disk_free_mb=1),
-            serve=serve,
-        )
-        tasks = [group.create_task(link.run()), group.create_task(node.run())]
-        await node.has_begun.wait()
-        pipe.send(("", ""))
-        await _told(pipe)
-        for task in tasks:
-            task.cancel()
-    await spool.close()
-    await node.end()
+            link = Link(
+                dial=lambda: dial_link(client, url, token),
+                spool=spool,
+                hello=lambda: Hello(
+                    protocol=PROTOCOL,
+                    node=NODE,
+                    version="1",
+                    spool=spool.name,
+                    received=spool.received,
+                    cpus=2.0,
+                    memory_mb=4096,
+                ),
+                status=lambda: NodeStatus(load=0.1, memory_free_mb=1, disk_free_mb=1),
+                serve=serve,
+            )
+            tasks = [group.create_task(link.run()), group.create_task(node.run())]
+            await node.has_begun.wait()
+            pipe.send(("", ""))
+            await _told(pipe)
+            for task in tasks:
+                task.cancel()
+    finally:
+        await spool.close()
+        await node.end()
 
 
 class _Node:
@@ -243,8 +245,7 @@ class _Node:
 
     async def _begun(self) -> Life:
         assert self._group is not None
-        folder = self.folder / f"node-{len(self._lives)}"
-        folder.mkdir()
+        folder = Path(tempfile.mkdtemp(prefix="node-", dir=self.folder))
         spool = Spool(folder / "spool.db")
         await spool.open()
         life = await self._place(folder, spool)

@@ -7,7 +7,7 @@ const DECODER = new TextDecoder();
 export const INPUT_BYTES_MAX = 32 * 1024; // half of what is allowed: a paste comes in pieces
 export const BEAT_MS = 10_000;
 export const SEEN_BYTES = 32 * 1024;
-export const SEEN_MS = 50;
+export const SEEN_MS = 500;
 export const MISSING = 4404;
 export const SILENT = 4408;
 

@@ -36,7 +36,7 @@ export class Screen {
     /** @type {import("./frames.js").Frame[]} */ this.queue = [];
     /** @type {number | null} */ this.taken = null;
     /** @type {number | null | undefined} */ this.exitCode = undefined;
-    this.drawn = this.said = 0;
+    this.drawn = this.said = this.saying = 0;
     this.isDrawing = false;
     this.isPainting = false;
     this.term = this.makeTerminal();
@@ -199,20 +199,20 @@ export class Screen {
 
   /** Several pieces that wait are drawn at once. @param {Uint8Array} data @param {number} end */
   async write(data, end) {
-    const drawn = (/** @type {number} */ offset) => () => this.drew(offset);
     let last = end;
     if (!this.isPainting) {
       for (let next = this.queue[0]; next?.kind === "output"; next = this.queue[0]) {
-        this.term.write(data, drawn(last));
+        const before = last;
+        this.term.write(data, () => this.drew(before));
         this.queue.shift();
         data = next.data;
         last = next.offset + next.data.length;
       }
     }
-    await new Promise((resolve) => this.term.write(data, () => resolve(drawn(last)())));
+    await new Promise((resolve) => this.term.write(data, () => resolve(this.drew(last))));
   }
 
-  /** What is drawn is said at once after much, else soon: a key costs no message more. @param {number} offset */
+  /** What is drawn is said at once after much, else soon: no message follows each key's echo. @param {number} offset */
   drew(offset) {
     this.drawn = offset;
     if (offset - this.said >= SEEN_BYTES) this.say();
