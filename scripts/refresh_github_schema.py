@@ -12,15 +12,14 @@ inside the file under `x-source`; the notice beside it names them for people.
 # ruff: noqa: INP001  scripts are run by path and are no package
 
 import argparse
-import gzip
 import hashlib
 import json
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from excerpt import subset, write
 
 PACKAGE = "@octokit/openapi"
 VERSION = "23.0.2"
@@ -45,7 +44,6 @@ OPERATIONS = {
     f"{REPO}/pulls/{{pull_number}}/commits": ["get"],
     f"{REPO}/pulls/{{pull_number}}/files": ["get"],
 }
-KEPT = ("operationId", "parameters", "requestBody", "responses")
 
 
 def fetch(version: str, folder: Path) -> Path:
@@ -53,38 +51,6 @@ def fetch(version: str, folder: Path) -> Path:
     command = ["npm", "pack", "--silent", f"{PACKAGE}@{version}"]
     subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
     return next(folder.glob("*.tgz"))
-
-
-def references(node: object) -> Iterator[str]:
-    """Yield every `$ref` below `node`."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if key == "$ref" and isinstance(value, str):
-                yield value
-            else:
-                yield from references(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from references(value)
-
-
-def subset(document: dict[str, Any]) -> dict[str, Any]:
-    """Keep our operations and everything that they refer to."""
-    paths = {
-        path: {method: {k: document["paths"][path][method].get(k) for k in KEPT} for method in ours}
-        for path, ours in OPERATIONS.items()
-    }
-    components: dict[str, dict[str, Any]] = {}
-    waiting = set(references(paths))
-    while waiting:
-        _, _, section, name = waiting.pop().split("/")
-        if name in components.get(section, {}):
-            continue
-        part = document["components"][section][name]
-        components.setdefault(section, {})[name] = part
-        waiting |= set(references(part))
-    info = {key: document["info"][key] for key in ("title", "version", "license")}
-    return {"openapi": document["openapi"], "info": info, "paths": paths, "components": components}
 
 
 def main() -> None:
@@ -99,10 +65,9 @@ def main() -> None:
             member = tar.extractfile(MEMBER)
             if member is None:
                 raise SystemExit(f"{archive.name} has no {MEMBER}")
-            document = subset(json.load(member))
+            document = subset(json.load(member), OPERATIONS)
     document["x-source"] = {"package": PACKAGE, "version": version, "sha256": checksum}
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
-    TARGET.write_bytes(gzip.compress(text.encode(), mtime=0))
+    write(document, TARGET)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from urllib.parse import quote
 from bot.demo.forge.diff import FileDiff
 from bot.demo.forge.records import CheckRecord, CommentRecord, PullRecord
 from bot.demo.forge.repositories import Commit
-from bot.demo.forge.schema import Schema
 from bot.demo.forge.tokens import GRANTED, installation_id
+from bot.demo.openapi import Schema
 
 Json = dict[str, Any]
 T = TypeVar("T")

@@ -12,9 +12,9 @@ from aiohttp import web
 from bot.demo.forge.bodies import Json
 from bot.demo.forge.faults import Fault, Faults
 from bot.demo.forge.operations import OPERATIONS
-from bot.demo.forge.schema import Operation, Schema, Violation
 from bot.demo.forge.tokens import credential
 from bot.demo.forge.world import ApiError, Call, World
+from bot.demo.openapi import Operation, Schema, Violation
 
 PREFIX = "/api/v3"
 """As on GitHub Enterprise Server, so that pages, git and API share one address."""

@@ -18,9 +18,10 @@ from bot.demo.forge.pages import Pages
 from bot.demo.forge.records import CheckRecord, CommentRecord, PullRecord, Records
 from bot.demo.forge.repositories import Commit, Repositories
 from bot.demo.forge.rest import PREFIX, Rest
-from bot.demo.forge.schema import Violation, github
+from bot.demo.forge.schema import github
 from bot.demo.forge.tokens import Tokens
 from bot.demo.forge.world import World
+from bot.demo.openapi import Violation
 
 
 class StandInForge:
