@@ -10,6 +10,7 @@ from typing import Any
 
 from core.ids import NodeId, ReplicaId
 from core.moves import Moves, moved
+from core.project import Size
 
 
 class NodeState(StrEnum):
@@ -40,6 +41,7 @@ class Node:
 
     Attributes:
         supplier: `local`, or `joined` for one that somebody enrolled by hand.
+        size: Of the workspace that it was wished for; its supplier may have given more.
         server: The supplier's name for the machine; empty until it is known.
         cpus: Processors for workspaces in all.
         memory_mb: Mebibytes for workspaces in all.
@@ -54,6 +56,7 @@ class Node:
     state_since: datetime
     created_at: datetime
     deadline_at: datetime | None = None
+    size: Size = "small"
     server: str = ""
     cpus: float = 0.0
     memory_mb: int = 0

@@ -12,6 +12,7 @@ from adapters.local import files, process
 from core.errors import RefusedError, UnavailableError
 from core.ids import NodeId
 from core.ports.compute import Server
+from core.project import Size
 from core.secret import Secret
 
 log = structlog.get_logger(__name__)
@@ -58,8 +59,8 @@ class LocalCompute:
         self._locks: dict[str, asyncio.Lock] = {}
         self._added = asyncio.Event()
 
-    async def create(self, node_id: NodeId, *, enrolment: Secret) -> Server:
-        """See `Compute.create`."""
+    async def create(self, node_id: NodeId, *, size: Size, enrolment: Secret) -> Server:  # noqa: ARG002
+        """See `Compute.create`. This computer is as large as it is, whatever the size."""
         if not NODE_ID.fullmatch(node_id):
             raise RefusedError("This computer", f"{node_id!r:.60} is not the name of a node")
         folder = self._state / node_id

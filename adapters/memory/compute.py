@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from core.errors import OutsideError
 from core.ids import NodeId
 from core.ports.compute import Server
+from core.project import Size
 from core.secret import Secret
 
 
@@ -16,6 +17,7 @@ class MemoryCompute:
     Attributes:
         rows: What the supplier has, by its own name; shared by several to be one supplier.
         enrolments: The token that each machine was made with, by node.
+        sizes: What each machine was asked for, by node.
         bill: Machines made so far.
         fail_next: Lever: the error that the next call of a method raises before it acts.
         lose_next: Lever: methods whose next call acts and then raises this error.
@@ -24,12 +26,14 @@ class MemoryCompute:
     installation: str = "memory"
     rows: dict[str, Server] = field(default_factory=dict)
     enrolments: dict[NodeId, Secret] = field(default_factory=dict)
+    sizes: dict[NodeId, Size] = field(default_factory=dict)
     bill: int = 0
     fail_next: dict[str, OutsideError] = field(default_factory=dict)
     lose_next: dict[str, OutsideError] = field(default_factory=dict)
 
-    async def create(self, node_id: NodeId, *, enrolment: Secret) -> Server:
+    async def create(self, node_id: NodeId, *, size: Size, enrolment: Secret) -> Server:
         """See `Compute.create`."""
+        self.sizes[node_id] = size
         self._fail("create", self.fail_next)
         ref = f"memory-{node_id}"
         if ref not in self.rows:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from core.ids import NodeId
+from core.project import Size
 from core.secret import Secret
 
 
@@ -30,7 +31,8 @@ class Compute(Protocol):
 
     Promises, each held by a test of the same number in `tests/contracts/test_compute.py`:
 
-    1. `create` is idempotent by `node_id`: asking twice bills one machine.
+    1. `create` is idempotent by `node_id`: asking twice bills one machine, also if an answer was
+       lost.
     2. `destroy` is idempotent: a machine that is gone already is no error.
     3. `servers` lists every machine that carries our installation's label, also those that this
        process forgot, and none of another installation.
@@ -39,10 +41,11 @@ class Compute(Protocol):
        later `create` or `destroy` finds what was made.
     """
 
-    async def create(self, node_id: NodeId, *, enrolment: Secret) -> Server:
+    async def create(self, node_id: NodeId, *, size: Size, enrolment: Secret) -> Server:
         """Ask for a machine, which may still be booting when this returns.
 
-        With `enrolment`, a one-time token, its node agent joins.
+        It holds at least one workspace of that size (N10). With `enrolment`, a one-time token, its
+        node agent joins.
         """
         ...
 

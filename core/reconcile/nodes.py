@@ -70,7 +70,8 @@ class NodeReconciler:
         if compute is None or not is_to_be_created(view):
             return None
         try:
-            server = await compute.create(node.id, enrolment=await self.enrolment(node.id))
+            token = await self.enrolment(node.id)
+            server = await compute.create(node.id, size=node.size, enrolment=token)
         except RefusedError as error:
             return not_created(view, str(error))
         return created(view, server.ref)

@@ -55,6 +55,7 @@ class Machines:
         wished = Node(
             id=self.mint(),
             supplier=self.supplier,
+            size=size,
             state=NodeState.REQUESTED,
             state_since=now,
             created_at=now,

@@ -120,7 +120,7 @@ async def _agent(folder: Path) -> float:
             installation="bench",
             env={"PATH": os.environ["PATH"]},
         )
-        await compute.create(NODE, enrolment=Secret(plane.store.add_enrolment(NODE)))
+        await compute.create(NODE, size="small", enrolment=Secret(plane.store.add_enrolment(NODE)))
         try:
             await until(lambda: NODE in plane.link.connected())
             await asyncio.sleep(SETTLE_S)

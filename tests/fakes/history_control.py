@@ -33,7 +33,7 @@ from core.ports.chat import Outgoing
 from core.ports.commands import Words
 from core.ports.compute import Server
 from core.ports.forge import Forge, GitAccess, Pull, PullDraft
-from core.project import RepoRef
+from core.project import RepoRef, Size
 from core.secret import Secret
 from tests.fakes.history_wire import Peer, dialled
 
@@ -77,7 +77,7 @@ class FarCompute:
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
 
-    async def create(self, node_id: NodeId, *, enrolment: Secret) -> Server:
+    async def create(self, node_id: NodeId, *, size: Size, enrolment: Secret) -> Server:
         return cast("Server", await self._peer.call("create_server", node_id, enrolment.reveal()))
 
     async def destroy(self, ref: str) -> None:

@@ -115,7 +115,9 @@ async def shipped_node(
                 env={"PATH": os.environ["PATH"], "HOME": str(folder)},
                 look_s=0.1,
             )
-            await compute.create(NODE, enrolment=Secret(plane.store.add_enrolment(NODE)))
+            await compute.create(
+                NODE, size="small", enrolment=Secret(plane.store.add_enrolment(NODE))
+            )
             node = ShippedNode(folder / "nodes" / NODE, plane, forge, engine, workspace)
             async with asyncio.TaskGroup() as group:
                 keeping = group.create_task(compute.run())

@@ -170,7 +170,7 @@ async def test_g1_a_machine_is_an_orphan_only_when_no_record_wants_it(
     node = a_node(id=NodeId("node-1"), supplier=SUPPLIER, state=state)
     await supplied.store.commit(Insert(node), Wake("orphans", "all"))
     for name in ("node-1", "node-of-nobody"):
-        await supplied.compute.create(NodeId(name), enrolment=Secret("t"))
+        await supplied.compute.create(NodeId(name), size="small", enrolment=Secret("t"))
     replica = ReplicaId("r-0")
     await supplied.work.join(replica, url="", version="", lease_s=3600)
     (claim,) = await supplied.work.claim(replica, ["orphans"], limit=1)

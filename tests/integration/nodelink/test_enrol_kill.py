@@ -128,7 +128,7 @@ async def test_c3_a_node_agent_that_dies_after_its_token_was_spent_becomes_the_n
             env={"PATH": os.environ["PATH"]},
             look_s=0.05,
         )
-        await compute.create(NODE, enrolment=Secret(ONCE))
+        await compute.create(NODE, size="small", enrolment=Secret(ONCE))
         try:
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(compute.run())

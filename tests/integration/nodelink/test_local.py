@@ -50,18 +50,18 @@ def pid_of(tmp_path: Path, node: NodeId = A) -> int | None:
 
 
 async def test_w7_a_node_agent_is_adopted_by_the_next_process(make: Make, tmp_path: Path) -> None:
-    await make().create(A, enrolment=TOKEN)
+    await make().create(A, size="small", enrolment=TOKEN)
     first = pid_of(tmp_path)
     assert first is not None
     assert os.getsid(first) == first
-    await make().create(A, enrolment=TOKEN)
+    await make().create(A, size="small", enrolment=TOKEN)
     assert pid_of(tmp_path) == first
 
 
 async def test_a_child_that_got_the_id_of_an_earlier_agent_is_left_to_whoever_waits_for_it(
     make: Make, tmp_path: Path
 ) -> None:
-    await make().create(A, enrolment=TOKEN)
+    await make().create(A, size="small", enrolment=TOKEN)
     stamp = tmp_path / "nodes" / A / process.STAMP
     stat, boot = stamp.read_text().splitlines()
     with subprocess.Popen(["sh", "-c", "exit 7"]) as child:
@@ -75,9 +75,9 @@ async def test_a_child_that_got_the_id_of_an_earlier_agent_is_left_to_whoever_wa
 async def test_one_whose_settings_changed_is_started_with_the_new_ones(
     make: Make, tmp_path: Path
 ) -> None:
-    await make().create(A, enrolment=TOKEN)
+    await make().create(A, size="small", enrolment=TOKEN)
     first = pid_of(tmp_path)
-    await make(url="http://127.0.0.1:2").create(A, enrolment=TOKEN)
+    await make(url="http://127.0.0.1:2").create(A, size="small", enrolment=TOKEN)
     assert pid_of(tmp_path) not in {first, None}
 
 
@@ -85,7 +85,7 @@ async def test_one_that_dies_is_started_again_and_the_token_is_never_in_argv(
     make: Make, tmp_path: Path
 ) -> None:
     compute = make()
-    await compute.create(A, enrolment=TOKEN)
+    await compute.create(A, size="small", enrolment=TOKEN)
     first = pid_of(tmp_path)
     assert first is not None
     assert b"one-time" not in Path(f"/proc/{first}/cmdline").read_bytes()
@@ -103,7 +103,7 @@ async def test_one_that_dies_at_once_is_started_less_and_less_often(
     starts = tmp_path / "starts"
     starts.touch()
     compute = make(command=("/bin/sh", "-c", f"echo x >> {starts}; exit 1"))
-    await compute.create(A, enrolment=TOKEN)
+    await compute.create(A, size="small", enrolment=TOKEN)
     loop = asyncio.get_running_loop()
     async with asyncio.TaskGroup() as group:
         running = group.create_task(compute.run())
@@ -115,8 +115,8 @@ async def test_one_that_dies_at_once_is_started_less_and_less_often(
 
 async def test_w11_destroy_ends_this_process_and_no_other(make: Make, tmp_path: Path) -> None:
     compute = make()
-    await compute.create(A, enrolment=TOKEN)
-    await compute.create(B, enrolment=TOKEN)
+    await compute.create(A, size="small", enrolment=TOKEN)
+    await compute.create(B, size="small", enrolment=TOKEN)
     other = pid_of(tmp_path, B)
     await compute.destroy(A)
     assert not (tmp_path / "nodes" / A).exists()
@@ -124,7 +124,7 @@ async def test_w11_destroy_ends_this_process_and_no_other(make: Make, tmp_path: 
 
 
 async def test_w11_a_process_that_got_the_id_later_is_not_ours(make: Make, tmp_path: Path) -> None:
-    await make().create(A, enrolment=TOKEN)
+    await make().create(A, size="small", enrolment=TOKEN)
     stamp = tmp_path / "nodes" / A / process.STAMP
     ours = pid_of(tmp_path)
     assert ours is not None
@@ -139,14 +139,14 @@ async def test_one_that_ignores_the_polite_way_is_killed(
 ) -> None:
     monkeypatch.setattr(process, "LET_GO_S_MAX", 0.2)
     compute = make(command=("/bin/sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"))
-    await compute.create(A, enrolment=TOKEN)
+    await compute.create(A, size="small", enrolment=TOKEN)
     await compute.destroy(A)
     assert not (tmp_path / "nodes" / A).exists()
 
 
 async def test_g4_rescue_copies_outlive_their_node(make: Make, tmp_path: Path) -> None:
     compute = make()
-    await compute.create(A, enrolment=TOKEN)
+    await compute.create(A, size="small", enrolment=TOKEN)
     rescue = tmp_path / "nodes" / A / "rescue"
     rescue.mkdir()
     (rescue / "w.bundle").write_bytes(b"work")
@@ -199,7 +199,7 @@ async def test_w1_a_local_node_joins_links_and_survives_its_supervisor(
         )
 
     first = compute()
-    await first.create(A, enrolment=Secret(plane.store.add_enrolment(A)))
+    await first.create(A, size="small", enrolment=Secret(plane.store.add_enrolment(A)))
     try:
         await until(lambda: A in plane.link.connected())
         assert plane.link.connected()[A].cpus == 3
