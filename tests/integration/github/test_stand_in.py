@@ -13,7 +13,6 @@ import pytest
 
 from adapters.github.forge import GitHubForge
 from bot.demo.forge.bodies import Bodies
-from bot.demo.forge.schema import WAIVERS
 from bot.demo.forge.schema import github as github_schema
 from bot.demo.forge.server import StandInForge
 from core.ports.forge import GitAccess, PullDraft
@@ -350,7 +349,3 @@ def test_the_notice_names_the_source_of_the_description() -> None:
     notice = NOTICE.read_text()
     assert f"`{source['package']}` {source['version']}" in notice
     assert source["sha256"] in notice
-
-
-def test_every_waiver_has_a_reason() -> None:
-    assert all(waiver.reason for waiver in WAIVERS)
