@@ -137,8 +137,10 @@ class HetznerCompute:
                 user_data=self.user_data(node_id, enrolment),
             )
         except APIException as error:
+            if error.code != "uniqueness_error":
+                raise
             named = self.client.servers.get_by_name(node_id)
-            if error.code != "uniqueness_error" or named is None:
+            if named is None:
                 raise
             return self._ours(named)
         return self._ours(made.server)
