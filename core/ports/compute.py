@@ -31,8 +31,7 @@ class Compute(Protocol):
 
     Promises, each held by a test of the same number in `tests/contracts/test_compute.py`:
 
-    1. `create` is idempotent by `node_id`: asking twice bills one machine, also if an answer was
-       lost.
+    1. `create` is idempotent by `node_id`: asking twice bills one machine.
     2. `destroy` is idempotent: a machine that is gone already is no error.
     3. `servers` lists every machine that carries our installation's label, also those that this
        process forgot, and none of another installation.
@@ -44,8 +43,8 @@ class Compute(Protocol):
     async def create(self, node_id: NodeId, *, size: Size, enrolment: Secret) -> Server:
         """Ask for a machine, which may still be booting when this returns.
 
-        It holds at least one workspace of that size (N10). With `enrolment`, a one-time token, its
-        node agent joins.
+        It is for a workspace of that size, and never smaller where there is a choice (N10). With
+        `enrolment`, a one-time token, its node agent joins.
         """
         ...
 
