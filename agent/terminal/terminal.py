@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -153,12 +153,12 @@ class Terminal:
         """Serve a viewer until one side ends it. Never raises."""
         watcher = Watcher(view, self, name=name, writes=writes)
         try:
-            await _first(watcher.greet())
+            await _first(watcher.greet, watcher.expire)
             self.watchers.append(watcher)
             if self._active is None and writes:
                 self._activate(watcher)
             self._tell_viewers()
-            await _first(watcher.listen(), watcher.send(), watcher.expire())
+            await _first(watcher.listen, watcher.send, watcher.expire)
         except ViewClosedError as closed:
             await view.close(closed.code, closed.reason)
         finally:
@@ -228,14 +228,14 @@ class Terminal:
         return ViewClosedError(CLOSE_MISSING, self.closed)
 
 
-async def _first(*doing: Coroutine[object, object, None]) -> None:
+async def _first(*doing: Callable[[], Coroutine[object, object, None]]) -> None:
     """Do all until the first raises `ViewClosedError` or returns."""
     closed: list[ViewClosedError] = []
     async with asyncio.TaskGroup() as group:
 
-        async def watched(one: Coroutine[object, object, None]) -> None:
+        async def watched(one: Callable[[], Coroutine[object, object, None]]) -> None:
             try:
-                await one
+                await one()
             except ViewClosedError as error:
                 closed.append(error)
             for task in tasks:

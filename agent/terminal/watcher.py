@@ -107,11 +107,7 @@ class Watcher:
         Raises:
             ViewClosedError: It ended, or said something else.
         """
-        try:
-            async with asyncio.timeout(2 * BEAT_S):
-                frame = await self._hear()
-        except TimeoutError:
-            raise _silent() from None
+        frame = await self._hear()
         if not isinstance(frame, Look):
             raise ViewClosedError(CLOSE_UNREADABLE, "a viewer says first what fits on its screen")
         self.size = frame.size
@@ -155,7 +151,7 @@ class Watcher:
         while True:
             left_s = self._listens_since + 2 * BEAT_S - _now_s()
             if left_s <= 0:
-                raise _silent()
+                raise ViewClosedError(CLOSE_SILENT, "silent for two beats")
             await asyncio.sleep(min(left_s, 2 * BEAT_S))
 
     async def _hear(self) -> object:
@@ -270,10 +266,6 @@ class Watcher:
 
 def _now_s() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _silent() -> ViewClosedError:
-    return ViewClosedError(CLOSE_SILENT, "silent for two beats")
 
 
 def _cut(data: bytes) -> int:
