@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 from bot.client import Client, ServerError
+from bot.drawn import Drawn
 from core.errors import NotFoundError, OutsideError, UserError
 from core.viewing import (
     BEAT_S,
@@ -21,7 +22,6 @@ from core.viewing import (
     INPUT_BYTES_MAX,
     ROWS_MAX,
     Beat,
-    Drawn,
     Exited,
     Fit,
     Input,

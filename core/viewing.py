@@ -11,7 +11,6 @@ of that, and a shell that writes faster waits. A viewer that stops saying so hol
 left behind and gets a `Paint` when it says `Seen` again.
 """
 
-import asyncio
 import json
 import struct
 from dataclasses import dataclass
@@ -331,37 +330,3 @@ class View(Protocol):
     async def close(self, code: int, reason: str) -> None:
         """Say why, and end it. Never raises."""
         ...
-
-
-class Drawn:
-    """Says `Seen` for a viewer: soon, and not for every key.
-
-    Args:
-        seen: What the viewer said in `Look`.
-    """
-
-    def __init__(self, view: View, seen: int | None) -> None:
-        self._view = view
-        self._offset = self._told = seen or 0
-        self._has_more = asyncio.Event()
-
-    async def up_to(self, offset: int) -> None:
-        """Take note of what was drawn, and tell of much at once. Raises `ViewClosedError`."""
-        self._offset = offset
-        if offset - self._told >= SEEN_BYTES:
-            await self._tell()
-        else:
-            self._has_more.set()
-
-    async def tell(self) -> None:
-        """Tell of the rest, until this is cancelled. Raises `ViewClosedError`."""
-        while True:
-            await self._has_more.wait()
-            await asyncio.sleep(SEEN_S)
-            await self._tell()
-
-    async def _tell(self) -> None:
-        self._has_more.clear()
-        if self._offset != self._told:
-            self._told = self._offset
-            await self._view.send(encode(Seen(self._offset)))

@@ -29,12 +29,12 @@ from agent.link import Link
 from agent.spool import Spool
 from agent.streams import Views
 from agent.terminal import watcher
+from bot.drawn import Drawn
 from core.ids import ReplicaId, TerminalId
 from core.viewing import (
     BEAT_S,
     FRAME_BYTES_MAX,
     Beat,
-    Drawn,
     Exited,
     Input,
     Look,

@@ -1,7 +1,5 @@
 """Frames between viewers and terminals."""
 
-import asyncio
-
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -9,10 +7,7 @@ from core.viewing import (
     COLUMNS_MAX,
     INPUT_BYTES_MAX,
     ROWS_MAX,
-    SEEN_BYTES,
-    SEEN_S,
     Beat,
-    Drawn,
     Exited,
     Fit,
     Frame,
@@ -29,9 +24,6 @@ from core.viewing import (
     decode,
     encode,
 )
-from tests.fakes.clock import LoopClock
-from tests.fakes.serving import until
-from tests.fakes.viewer import Wire
 
 sizes = st.builds(Size, st.integers(1, COLUMNS_MAX), st.integers(1, ROWS_MAX))
 offsets = st.integers(0, 2**64 - 2)
@@ -74,43 +66,3 @@ def test_any_bytes_are_a_frame_or_an_error(message: bytes) -> None:
     except ViewError:
         return
     assert decode(encode(frame)) == frame
-
-
-async def test_many_keys_are_told_of_in_one_frame_soon() -> None:
-    wire, clock = Wire(), LoopClock()
-    drawn = Drawn(wire, 100)
-    telling = asyncio.create_task(drawn.tell())
-    for offset in range(101, 131):
-        await drawn.up_to(offset)
-        await asyncio.sleep(0)
-    clock.advance(SEEN_S)
-    assert decode(await wire.out.get()) == Seen(130)
-    clock.advance(SEEN_S)
-    await asyncio.sleep(0.01)
-    assert wire.out.empty(), "nothing was drawn since"
-    await drawn.up_to(131)
-    await asyncio.sleep(0)
-    clock.advance(SEEN_S)
-    assert decode(await wire.out.get()) == Seen(131)
-    telling.cancel()
-
-
-async def test_much_is_told_of_at_once() -> None:
-    wire = Wire()
-    drawn = Drawn(wire, None)
-    await drawn.up_to(SEEN_BYTES)
-    assert decode(wire.out.get_nowait()) == Seen(SEEN_BYTES)
-    await drawn.up_to(SEEN_BYTES + 1)
-    assert wire.out.empty()
-    await drawn.up_to(2 * SEEN_BYTES)
-    assert decode(wire.out.get_nowait()) == Seen(2 * SEEN_BYTES)
-
-
-async def test_a_picture_of_an_earlier_place_is_told_of() -> None:
-    wire = Wire()
-    drawn = Drawn(wire, 5000)
-    telling = asyncio.create_task(drawn.tell())
-    await drawn.up_to(100)
-    await until(lambda: not wire.out.empty())
-    assert decode(wire.out.get_nowait()) == Seen(100)
-    telling.cancel()
